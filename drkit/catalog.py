@@ -1,0 +1,297 @@
+"""What drkit can do and see: actions, probes, faults and gates, declared by decorators, loaded by subject.
+
+Nothing registers itself anywhere: a decorator makes an entry, and `Catalog.load` collects the entries of the modules
+that entry points name (`drkit.actions`: one per subject, `postgres = "drkit.actions.postgres"`). Loading is
+all-or-nothing: every mistake in every entry is reported at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, Literal, TypeVar, get_type_hints
+
+from drkit.context import Context
+from drkit.errors import CatalogError
+from drkit.model.observation import Observation, State
+from drkit.model.params import Params, Use
+from drkit.model.values import digest
+
+GROUP = "drkit.actions"
+
+#: `site`: whichever side the parameter `site` (or `region`) names.
+Side = Literal["source", "target", "neither", "site"]
+#: What an action needs to be up: the control plane that creates things, or only what already runs.
+Plane = Literal["control", "data", "none"]
+Repeat = Literal["safe", "token", "ask"]
+
+PT = TypeVar("PT", bound=Params)
+OT = TypeVar("OT", bound=Observation)
+
+
+@dataclass
+class Probe(Generic[PT, OT]):
+    """A read-only observation with a typed answer. Calling it observes once; Unobservable if it cannot tell."""
+
+    name: str
+    observe: Callable[[Context, PT], Awaitable[OT]]
+    params: type[PT] = field(init=False)
+    answer: type[OT] = field(init=False)
+    side: Side = "site"
+    plane: Plane = "data"
+    doc: str = ""
+    module: str = ""
+    mistakes: list[str] = field(default_factory=list)
+
+    async def __call__(self, ctx: Context, params: PT) -> OT:
+        """Observe once."""
+        return await self.observe(ctx, params)
+
+    def use(self, params: PT) -> Use:
+        """This probe with these parameters, written down."""
+        return Use(uses=self.name, params=params.model_dump(mode="json"))
+
+
+@dataclass
+class Action(Generic[PT, OT]):
+    """A registered change: observe, check, intent, apply, observe until the check holds."""
+
+    name: str
+    apply: Callable[[Context, PT, OT], Awaitable[None]]
+    observe: Probe[Any, OT]
+    repeat: Repeat
+    params: type[PT] = field(init=False)
+    side: Side = "site"
+    plane: Plane = "data"
+    irreversible: str | None = None
+    """Why it cannot be undone; exactly one of this and `undo`."""
+    unfenced: bool = True
+    """True: its target cannot refuse a holder whose lease ran out."""
+    fences: bool = False
+    promotes: bool = False
+    skippable: bool = True
+    """False for fences, proofs and messages: never skipped as already so."""
+    settle_s: float = 0.0
+    """A check that fails after a lost answer is believed only after this."""
+    timeout_s: float = 60.0
+    poll_s: float = 0.2
+    """How often the observation is repeated while waiting for the check."""
+    doc: str = ""
+    module: str = ""
+    checker: Callable[[PT, OT], bool | State] | None = None
+    undoer: Callable[[PT, OT, OT | None], Use | None] | None = None
+    fault: bool = False
+    mistakes: list[str] = field(default_factory=list)
+
+    async def __call__(self, ctx: Context, params: PT, before: OT) -> None:
+        """Send the change once."""
+        await self.apply(ctx, params, before)
+
+    def check(self, function: Callable[[PT, OT], bool | State]) -> Callable[[PT, OT], bool | State]:
+        """Decorator: the pure predicate that says whether the change is in effect."""
+        self.checker = function
+        return function
+
+    def undo(self, function: Callable[[PT, OT, OT | None], Use | None]) -> Callable[[PT, OT, OT | None], Use | None]:
+        """Decorator: the pure function that names the compensation; `after` is None when the outcome is uncertain."""
+        self.undoer = function
+        return function
+
+    def use(self, params: PT) -> Use:
+        """This action with these parameters, written down."""
+        return Use(uses=self.name, params=params.model_dump(mode="json"))
+
+    def state(self, params: PT, now: OT) -> State:
+        """What the check says of an observation."""
+        assert self.checker is not None, f"{self.name} has no check"  # refused at load
+        answer = self.checker(params, now)
+        return answer if isinstance(answer, State) else (State.HOLDS if answer else State.ABSENT)
+
+
+@dataclass
+class Gate(Generic[PT]):
+    """A step that belongs to the fold itself: it waits for people. Its parameters are shown and bound to."""
+
+    name: str
+    params: type[PT]
+    doc: str = ""
+    module: str = ""
+    mistakes: list[str] = field(default_factory=list)
+
+
+Entry = Probe[Any, Any] | Action[Any, Any] | Gate[Any]
+
+
+def probe(
+    name: str, *, side: Side = "site", plane: Plane = "data"
+) -> Callable[[Callable[[Context, PT], Awaitable[OT]]], Probe[PT, OT]]:
+    """Declare a probe: `async def f(ctx, params) -> Observation`, whose docstring is its description."""
+
+    def declare(function: Callable[[Context, PT], Awaitable[OT]]) -> Probe[PT, OT]:
+        entry = Probe(name, function, side=side, plane=plane, doc=inspect.getdoc(function) or "")
+        entry.module = function.__module__
+        hints = _hints(function, entry.mistakes, name)
+        entry.params = _model(hints, 1, Params, entry.mistakes, name)
+        entry.answer = _model(hints, "return", Observation, entry.mistakes, name)
+        _described(entry.params, entry.doc, name, entry.mistakes)
+        return entry
+
+    return declare
+
+
+def action(
+    name: str,
+    *,
+    observe: Probe[Any, OT],
+    repeat: Repeat,
+    side: Side = "site",
+    plane: Plane = "data",
+    irreversible: str | None = None,
+    unfenced: bool = True,
+    fences: bool = False,
+    promotes: bool = False,
+    skippable: bool = True,
+    settle_s: float = 0.0,
+    timeout_s: float = 60.0,
+    poll_s: float = 0.2,
+    fault: bool = False,
+) -> Callable[[Callable[[Context, PT, OT], Awaitable[None]]], Action[PT, OT]]:
+    """Declare an action: `async def f(ctx, params, before) -> None`. Its parameters extend the probe's."""
+
+    def declare(function: Callable[[Context, PT, OT], Awaitable[None]]) -> Action[PT, OT]:
+        entry = Action(
+            name, function, observe, repeat,
+            side=side, plane=plane, irreversible=irreversible, unfenced=unfenced, fences=fences, promotes=promotes,
+            skippable=skippable and not fences, settle_s=settle_s, timeout_s=timeout_s, poll_s=poll_s, fault=fault,
+            doc=inspect.getdoc(function) or "", module=function.__module__,
+        )  # fmt: skip
+        hints = _hints(function, entry.mistakes, name)
+        entry.params = _model(hints, 1, Params, entry.mistakes, name)
+        doc = entry.doc or inspect.getdoc(entry.params) or ""
+        _described(entry.params, doc, name, entry.mistakes)
+        entry.doc = doc
+        return entry
+
+    return declare
+
+
+def fault(
+    name: str, *, observe: Probe[Any, OT], repeat: Repeat = "safe", side: Side = "site", plane: Plane = "data",
+    timeout_s: float = 60.0, poll_s: float = 0.2,
+) -> Callable[[Callable[[Context, PT, OT], Awaitable[None]]], Action[PT, OT]]:  # fmt: skip
+    """Declare a fault: an action whose undo (heal) is not optional."""
+    return action(
+        name, observe=observe, repeat=repeat, side=side, plane=plane, skippable=False, timeout_s=timeout_s,
+        poll_s=poll_s, fault=True,
+    )  # fmt: skip
+
+
+class Catalog:
+    """Entries by name, loaded one subject at a time (`postgres.promote` belongs to `postgres`)."""
+
+    def __init__(self, modules: Iterable[str] = ()) -> None:
+        """`modules` are loaded at once, beside what entry points name: for tests and for authors of actions."""
+        self._entries: dict[str, Entry] = {}
+        self._loaded: set[str] = set()
+        self.add(modules)
+
+    @cached_property
+    def _subjects(self) -> dict[str, str]:
+        """Module by subject: `aws.ec2` is a subject of its own beside `aws`."""
+        return {point.name: point.value for point in entry_points(group=GROUP)}
+
+    def find(self, name: str) -> Entry | None:
+        """The entry called `name`, or None; loads its subject on first use."""
+        if name not in self._entries:
+            subjects = [subject for subject in self._subjects if name.startswith(subject + ".")]
+            for subject in set(subjects) - self._loaded:
+                self._loaded.add(subject)
+                self.add([self._subjects[subject]])
+        return self._entries.get(name)
+
+    def entry(self, name: str) -> Entry:
+        """The entry called `name`. CatalogError if there is none."""
+        entry = self.find(name)
+        if entry is None:
+            raise CatalogError([f'there is no action, probe or gate called "{name}"'])
+        return entry
+
+    def load_all(self) -> dict[str, Entry]:
+        """Every entry of every installed subject, by name."""
+        for subject in self._subjects:
+            self.find(subject + ".")
+        return dict(sorted(self._entries.items()))
+
+    def add(self, modules: Iterable[str]) -> None:
+        """Collect the entries of these modules. CatalogError with every mistake; then nothing was added."""
+        found: dict[str, Entry] = {}
+        mistakes: list[str] = []
+        for module in modules:
+            for entry in vars(import_module(module)).values():
+                if isinstance(entry, Probe | Action | Gate) and entry.module == module:
+                    mistakes += entry.mistakes + (_incomplete(entry) if isinstance(entry, Action) else [])
+                    other = found.get(entry.name) or self._entries.get(entry.name)
+                    if other is not None and other is not entry:
+                        mistakes.append(f"{entry.name} is declared twice, in {other.module} and in {module}.")
+                    found[entry.name] = entry
+        if mistakes:
+            raise CatalogError(mistakes)
+        self._entries.update(found)
+
+    def digest(self, names: Iterable[str]) -> str:
+        """Digest of what the entries called `names` declare: goes into a run's first event."""
+        return digest({name: _declaration(self.entry(name)) for name in sorted(set(names))})
+
+
+def _declaration(entry: Entry) -> dict[str, Any]:
+    facts: dict[str, Any] = {"params": entry.params.model_json_schema()}
+    if isinstance(entry, Action):
+        facts |= {"repeat": entry.repeat, "side": entry.side, "plane": entry.plane, "irreversible": entry.irreversible,
+                  "fences": entry.fences, "promotes": entry.promotes, "unfenced": entry.unfenced}  # fmt: skip
+    return facts
+
+
+def _hints(function: Callable[..., Any], mistakes: list[str], name: str) -> list[tuple[str, Any]]:
+    try:
+        return list(get_type_hints(function, include_extras=True).items())
+    except NameError as error:  # a type that exists only under TYPE_CHECKING
+        mistakes.append(f"{name}: its annotations cannot be read at run time ({error}).")
+        return []
+
+
+def _model(hints: list[tuple[str, Any]], which: int | str, base: type[Any], mistakes: list[str], name: str) -> Any:
+    wanted = dict(hints).get("return") if which == "return" else (hints[1][1] if len(hints) > 1 else None)
+    if not (isinstance(wanted, type) and issubclass(wanted, base)):
+        what = "its answer" if which == "return" else "its second parameter"
+        mistakes.append(f"{name}: {what} must be annotated with a {base.__name__}.")
+        return base
+    return wanted
+
+
+def _described(params: type[Params], doc: str, name: str, mistakes: list[str]) -> None:
+    if not doc:
+        mistakes.append(f"{name} has no docstring: it is what `drkit explain {name}` prints.")
+    for key, info in params.model_fields.items():
+        if not info.description:
+            mistakes.append(f"{name}: parameter {key} has no description.")
+
+
+def _incomplete(entry: Action[Any, Any]) -> list[str]:
+    """Sentences for what an action still lacks once its module is loaded."""
+    mistakes = []
+    if entry.checker is None:
+        mistakes.append(f"{entry.name} has no check: declare one with @{entry.apply.__name__}.check.")
+    if (entry.undoer is None) == (entry.irreversible is None):
+        mistakes.append(f"{entry.name} needs exactly one of @{entry.apply.__name__}.undo and irreversible=...")
+    if entry.fault and entry.undoer is None:
+        mistakes.append(f"{entry.name} is a fault without undo: nothing could heal it.")
+    missing = [key for key in entry.observe.params.model_fields if key not in entry.params.model_fields]
+    if missing:
+        mistakes.append(
+            f"{entry.name}: its parameters must extend those of {entry.observe.name}; {', '.join(missing)} is missing."
+        )
+    return mistakes

@@ -1,0 +1,96 @@
+"""What a step is given: who it acts for, its idempotency token, and the providers it reaches the world through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, Self, TypeVar, cast
+
+from drkit.model.environment import Environment, SecretRef, Site
+from drkit.model.ports import Clock
+
+
+class Secrets(Protocol):
+    """Resolves references to secrets; everything it ever answered is redacted from logs and errors."""
+
+    def get(self, ref: SecretRef | str) -> str:
+        """The secret. PreflightFailed if it cannot be had."""
+
+    def redact(self, text: str) -> str:
+        """`text` with every secret that was handed out replaced by `[redacted]`."""
+
+
+class Provider(Protocol):
+    """How something is reached: one instance per run, opened on first use, closed when the run ends."""
+
+    @classmethod
+    def connect(cls, environment: Environment, secrets: Secrets) -> Self:
+        """A provider for this environment. Opens nothing yet: connections are made by the first call."""
+
+    async def aclose(self) -> None:
+        """Close what was opened. Never raises."""
+
+
+P = TypeVar("P", bound=Provider)
+
+
+class Providers:
+    """The providers of one run. `fakes` enter here: an instance given for a class is used instead of connecting."""
+
+    def __init__(
+        self, environment: Environment, secrets: Secrets, fakes: Mapping[type[Provider], Provider] | None = None
+    ) -> None:
+        self._environment = environment
+        self._secrets = secrets
+        self._open: dict[type[Provider], Provider] = dict(fakes or {})
+
+    def use(self, provider: type[P]) -> P:
+        """The run's instance of `provider`."""
+        if provider not in self._open:
+            self._open[provider] = provider.connect(self._environment, self._secrets)
+        return cast(P, self._open[provider])
+
+    async def aclose(self) -> None:
+        """Close every provider that was opened, in reverse order of opening."""
+        for provider in reversed(list(self._open.values())):
+            await provider.aclose()
+        self._open.clear()
+
+
+@dataclass(frozen=True)
+class Context:
+    """Given to every action and probe.
+
+    `token` (run and step) names what is created and goes into every idempotency field an API has. `fencing_token` and
+    `not_after` (seconds on `clock.monotonic()`) let a target or the last check before a send refuse a stale holder.
+    """
+
+    environment: Environment
+    providers: Providers
+    secrets: Secrets
+    clock: Clock
+    run: str
+    step: str
+    source: str
+    target: str
+    mode: str = "ungraceful"
+    drill: bool = False
+    attempt: int = 1
+    fencing_token: int = 0
+    not_after: float | None = None
+    scratch: dict[str, str] = field(default_factory=dict)
+    """What the action found out and wants in the run's log; redacted before it is written."""
+
+    @property
+    def token(self) -> str:
+        """Idempotency token: the same for every attempt of this step in this run. Safe in names (`[a-z0-9-]`)."""
+        return re.sub(r"[^a-z0-9-]+", "-", f"drkit-{self.run}-{self.step}".lower())
+
+    def use(self, provider: type[P]) -> P:
+        """The run's instance of `provider`."""
+        return self.providers.use(provider)
+
+    def site(self, name: str) -> Site:
+        """The site called `name`, or the one in the role `source` or `target`."""
+        return self.environment.site({"source": self.source, "target": self.target}.get(name, name))

@@ -1,0 +1,339 @@
+"""The facts of a run, the commands they cause, and the hash chain that holds them together. Pure, plain JSON.
+
+A fact says what happened; facts come from steps, people and timers and are the only thing the fold sees. A row is a
+fact with its place in the chain and the commands that the fold answered it with, each with its *why*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+from drkit.errors import JournalError, Tampered
+from drkit.model.values import Json, digest
+
+SCHEMA = "drkit.events/1"
+GENESIS = "sha256:" + "0" * 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something that happened. `t` is seconds on the run's clock, stamped by the driver when the fact is drained."""
+
+    kind: ClassVar[str] = ""
+    t: float = 0.0
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain JSON with `kind` first; `t` included, unset optional fields included as null."""
+        return {"kind": self.kind} | {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Fact:
+        """The fact that `to_json` gave. JournalError for a kind this version does not know."""
+        values = dict(data)
+        kind = values.pop("kind")
+        if kind not in KINDS:
+            raise JournalError(f'unknown kind of event "{kind}": written by a newer drkit?', hint="drkit --version")
+        return KINDS[kind](**values)
+
+
+# Identity, as journaled: {"name": "dana", "uid": 1000, "how": "unix socket peer"}; how is one of
+# "unix socket peer", "runner", "drill policy NAME", "terminal".
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Fact):
+    """First event of a run: everything that `resume` needs. `plan` is Plan as JSON."""
+
+    kind: ClassVar[str] = "run.opened"
+    run: str
+    run_kind: str  # failover | failback | drill | run
+    plan: dict[str, Json]
+    plan_hash: str
+    drkit: str
+    catalog: str  # digest of the catalog's declarations
+    by: dict[str, Json]
+    host: str
+    wall: float
+    drill: bool = False
+    parent: str | None = None
+    policy: dict[str, Json] | None = None  # a drill's recorded answers to gates, by role
+    incident: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began(Fact):
+    """Somebody said go."""
+
+    kind: ClassVar[str] = "run.began"
+    by: dict[str, Json]
+    confirmed: str | None = None
+    accepted_loss_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Fact):
+    """A new runner continues a run; what had an intent and no result is uncertain from here."""
+
+    kind: ClassVar[str] = "run.resumed"
+    by: dict[str, Json]
+    host: str
+    wall: float
+    fencing_token: int = 0
+    from_copy: bool = False  # read back from the state store: the tail may be missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseChanged(Fact):
+    """The environment's lease was acquired, lost or released by this run."""
+
+    kind: ClassVar[str] = "lease.changed"
+    state: str  # held | lost | released
+    token: int = 0
+    lock_id: str = ""
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied(Fact):
+    """Rows up to `upto` are in the state store too; or they could not be copied, and why."""
+
+    kind: ClassVar[str] = "journal.copied"
+    upto: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Fact):
+    """A step's intent: its rendered parameters and what was seen before, recorded once, before anything is sent."""
+
+    kind: ClassVar[str] = "step.intent"
+    step: str
+    attempt: int
+    params: dict[str, Json]
+    before: dict[str, Json] | None  # a Look as JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlreadySo(Fact):
+    """The step's check held before anything was sent: skipped (already so)."""
+
+    kind: ClassVar[str] = "step.already"
+    step: str
+    params: dict[str, Json]
+    seen: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Fact):
+    """The step's check and verify hold; `after` is the observation that showed it."""
+
+    kind: ClassVar[str] = "step.done"
+    step: str
+    attempt: int
+    after: dict[str, Json] | None
+    adopted: bool = False  # found done on resume: not known to be done by us
+    params: dict[str, Json] | None = None  # probe steps, which have no intent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(Fact):
+    """The step did not reach its goal. `world`: untouched, changed or unknown; `seen` is the last observation."""
+
+    kind: ClassVar[str] = "step.failed"
+    step: str
+    attempt: int
+    error: str
+    world: str
+    hint: str | None = None
+    seen: dict[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertain(Fact):
+    """The call was sent and its result never seen, and looking does not settle it: a person must."""
+
+    kind: ClassVar[str] = "step.uncertain"
+    step: str
+    attempt: int
+    reason: str
+    seen: dict[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotDone(Fact):
+    """Looked after a crash: the intended effect is absent, so applying again is permitted by the action."""
+
+    kind: ClassVar[str] = "step.absent"
+    step: str
+    attempt: int
+    seen: dict[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Fact):
+    """A gate is waiting for people. An approval binds to step, plan hash and what was shown."""
+
+    kind: ClassVar[str] = "gate.asked"
+    step: str
+    shown: dict[str, Json]
+    shown_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Fact):
+    """A person (or a drill's recorded policy) answered a gate."""
+
+    kind: ClassVar[str] = "gate.answered"
+    step: str
+    answer: str  # approve | reject
+    by: dict[str, Json]
+    role: str
+    reason: str
+    plan_hash: str
+    shown_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered(Fact):
+    """An operator's command: pause, resume, retry, skip, done, resolve, abort, override-fence."""
+
+    kind: ClassVar[str] = "operator.ordered"
+    verb: str
+    by: dict[str, Json]
+    step: str | None = None
+    reason: str | None = None
+    args: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal(Fact):
+    """A command from a person was not carried out, and why."""
+
+    kind: ClassVar[str] = "operator.refused"
+    verb: str
+    by: dict[str, Json]
+    why: str
+    step: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted(Fact):
+    """A remark for the record."""
+
+    kind: ClassVar[str] = "operator.noted"
+    text: str
+    by: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fired(Fact):
+    """A timer that the fold set has run out."""
+
+    kind: ClassVar[str] = "timer.fired"
+    timer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(Fact):
+    """Which readings file belongs to this run: id, path, head digest, count, summary."""
+
+    kind: ClassVar[str] = "readings.attached"
+    readings: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultChanged(Fact):
+    """An entry of the fault ledger: intent, injected, verified, healed, clean, failed."""
+
+    kind: ClassVar[str] = "fault.changed"
+    fault: str
+    id: str
+    state: str
+    detail: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(Fact):
+    """The run ended. `outcome`: done, failed, aborted, rolled_back."""
+
+    kind: ClassVar[str] = "run.finished"
+    outcome: str
+    why: str | None = None
+
+
+KINDS: dict[str, type[Fact]] = {
+    fact.kind: fact
+    for fact in (
+        Opened, Began, Resumed, LeaseChanged, Copied, Prepared, AlreadySo, Done, Failed, Uncertain, NotDone, Asked,
+        Answered, Ordered, Refusal, Noted, Fired, Measured, FaultChanged, Finished,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What the fold wants done: `verb` prepare | apply | observe | recover | ask | timer | cancel | copy | finish | ...
+
+    A worker needs the command and the environment and nothing else. `why` is for people and for replay.
+    """
+
+    verb: str
+    why: str
+    step: str | None = None
+    args: dict[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain JSON."""
+        return {"verb": self.verb, "why": self.why, "step": self.step, "args": self.args}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The command that `to_json` gave."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One journal row: `hash` = digest of seq, at, fact, commands and the previous row's hash."""
+
+    seq: int
+    at: str  # UTC, for people
+    fact: Fact
+    commands: tuple[Command, ...]
+    prev: str
+    hash: str
+
+    @classmethod
+    def link(cls, seq: int, at: str, fact: Fact, commands: Iterable[Command], prev: str) -> Self:
+        """The row that continues a chain whose head is `prev`."""
+        commands = tuple(commands)
+        body: dict[str, Any] = {
+            "seq": seq, "at": at, "fact": fact.to_json(), "commands": [c.to_json() for c in commands], "prev": prev,
+        }  # fmt: skip
+        return cls(seq, at, fact, commands, prev, digest(body))
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain JSON; what `drkit events -o jsonl` prints and the state store keeps."""
+        commands: list[Json] = [command.to_json() for command in self.commands]
+        return {"seq": self.seq, "at": self.at, "fact": self.fact.to_json(), "commands": commands, "prev": self.prev,
+                "hash": self.hash}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The row that `to_json` gave; its hash is not checked here, see `verified`."""
+        commands = tuple(Command.from_json(command) for command in data["commands"])
+        return cls(data["seq"], data["at"], Fact.from_json(data["fact"]), commands, data["prev"], data["hash"])
+
+
+def verified(rows: Iterable[Row], *, prev: str = GENESIS, seq: int = 0) -> Iterator[Row]:
+    """The same rows, each only after its place in the chain was checked. Tampered at the first that does not fit."""
+    for row in rows:
+        seq += 1
+        if row.seq != seq:
+            raise Tampered(f"event {seq} is missing (found {row.seq})", seq=seq)
+        if row.prev != prev or Row.link(row.seq, row.at, row.fact, row.commands, row.prev).hash != row.hash:
+            raise Tampered(f"event {seq} was changed after it was written", seq=seq)
+        prev = row.hash
+        yield row

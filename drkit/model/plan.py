@@ -1,0 +1,111 @@
+"""A runbook resolved against an environment: every step, its parameters, its side and its risks. Frozen, plain JSON."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from drkit.model.runbook import OnFailure, Retry
+from drkit.model.values import Json, digest
+
+
+class PlanStep(BaseModel):
+    """One step, resolved. `params` is complete but for `${ steps.… }` references, which the fold renders."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    number: int
+    """Place in the file, from 1."""
+    uses: str
+    kind: Literal["action", "probe", "gate"]
+    title: str = ""
+    owner: str | None = None
+    params: dict[str, Json] = Field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    timeout_s: float = 60.0
+    poll_s: float = 0.2
+    settle_s: float = 0.0
+    verify: str | None = None
+    hold_s: float = 0.0
+    when: str | None = None
+    on_failure: OnFailure = "pause"
+    retry: Retry | None = None
+    optional: bool = False
+    # What the action's code declares; the author of the file has no say in these.
+    repeat: Literal["safe", "token", "ask"] = "ask"
+    site: str | None = None
+    """Name of the site it touches; None: neither side."""
+    plane: Literal["control", "data", "none"] = "none"
+    irreversible: str | None = None
+    unfenced: bool = False
+    fences: bool = False
+    promotes: bool = False
+    skippable: bool = True
+    """May be skipped as already so."""
+    simulated: str | None = None
+    """Why no real part stands behind it in this environment."""
+
+
+class PlanProbe(BaseModel):
+    """A probe that expressions may read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uses: str
+    params: dict[str, Json] = Field(default_factory=dict)
+
+
+class Shortened(BaseModel):
+    """A parameter that the environment or the command line changed: plans and reports show it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    default: Json
+    value: Json
+    by: str
+    """`environment`, `scenario` or `--set`."""
+
+
+class Plan(BaseModel):
+    """What will be done, to what, and what it would mean. Nothing was touched to make it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    schema_: Literal["drkit.plan/1"] = Field("drkit.plan/1", alias="schema")
+    runbook: str
+    runbook_digest: str
+    environment: str
+    environment_kind: Literal["sandbox", "staging", "production"]
+    account: str
+    mode: Literal["graceful", "ungraceful"] = "ungraceful"
+    source: str
+    target: str
+    rto_s: float | None = None
+    rpo_s: float | None = None
+    parameters: dict[str, Json] = Field(default_factory=dict)
+    changed_parameters: tuple[Shortened, ...] = ()
+    probes: dict[str, PlanProbe] = Field(default_factory=dict)
+    decide: str | None = None
+    recovered_when: str | None = None
+    steps: tuple[PlanStep, ...]
+    warnings: tuple[str, ...] = ()
+    catalog: str
+    """Digest of what the actions used here declare."""
+    drkit: str
+
+    @cached_property
+    def hash(self) -> str:
+        """What approvals and saved plans bind to."""
+        return digest(self.model_dump(mode="json", by_alias=True))
+
+    def step(self, id: str) -> PlanStep:
+        """The step called `id`. KeyError if there is none."""
+        return self._by_id[id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, PlanStep]:
+        return {step.id: step for step in self.steps}

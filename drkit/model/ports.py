@@ -1,0 +1,79 @@
+"""The seams of the engine: clock, journal store, inbox, lease. Protocols only; drivers choose who implements them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from drkit.model.events import Fact, Row
+
+
+class Clock(Protocol):
+    """Where time comes from. Virtual in simulations."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that only goes forward, suspended time included (CLOCK_BOOTTIME)."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch. For people to read; never subtracted to measure, never compared across machines."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Store(Protocol):
+    """The append-only journal of one run. Implementations are synchronous: the driver calls them in a thread."""
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Make all rows durable, or none. Idempotent by `seq`. JournalError if it cannot."""
+
+    def read(self, after: int = 0) -> Iterator[Row]:
+        """Rows with `seq` > `after`, in order. Tampered where the chain does not continue."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+class Inbox(Protocol):
+    """Where steps and people report facts. Synchronous, so that a cancelled step still reports what it did."""
+
+    def put(self, fact: Fact) -> None:
+        """Accept a fact. Never blocks, never raises."""
+
+    def drain(self) -> list[Fact]:
+        """Everything accepted since the last drain, in order."""
+
+    async def wait(self) -> None:
+        """Return when there is something to drain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds an environment's lease."""
+
+    run: str
+    who: str
+    host: str
+    since: str
+    token: int
+    lock_id: str
+    counter: int
+    drill: bool
+    term_s: float
+
+
+class Lease(Protocol):
+    """One run per environment at a time, with a fencing token that only grows."""
+
+    async def acquire(self, run: str, *, drill: bool, take_over: bool = False) -> Holder:
+        """Hold the lease, or raise Locked naming the holder."""
+
+    async def renew(self) -> None:
+        """Extend by one term. Locked if somebody else holds it now."""
+
+    def remaining_s(self) -> float:
+        """Seconds for which this process may still start effects; 0 or less: none."""
+
+    async def release(self) -> None:
+        """Give it up. The token stays remembered."""

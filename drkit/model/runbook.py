@@ -1,0 +1,111 @@
+"""What a runbook file says, before it meets an environment. Frozen data; the words are those of the YAML file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from pydantic import BaseModel, ConfigDict, Field
+
+from drkit.model.values import Duration, Json
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+#: A CEL expression, bare where the schema says so.
+Expression = Annotated[str, Field(json_schema_extra={"format": "cel"})]
+OnFailure = Literal["pause", "retry", "skip", "rollback", "abort"]
+
+
+class Spec(BaseModel):
+    """Base of everything people write in YAML: unknown keys are mistakes, types are strict."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class Metadata(Spec):
+    """What the file is called and who answers for it."""
+
+    name: Name
+    owner: str
+    """Team that answers for this file."""
+    description: str = ""
+    regions: list[str] = Field(default_factory=list)
+    """Regions it may move between; empty: any."""
+
+
+class Objectives(Spec):
+    """What recovery is measured against."""
+
+    rto: Duration | None = None
+    """Recovery time objective."""
+    rpo: Duration | None = None
+    """Data-loss objective."""
+    detect: Duration | None = None
+    """How soon the outage must be noticed."""
+
+
+class ProbeSpec(Spec):
+    """A probe that expressions may read as `probes.NAME`."""
+
+    uses: str
+    with_: dict[str, Json] = Field(default_factory=dict, alias="with")
+
+
+class Parameter(Spec):
+    """A value that `--set`, the scenario or the environment may override; read as `${ params.NAME }`."""
+
+    default: Json
+    description: str = ""
+
+
+class Retry(Spec):
+    """Repeat a failed step by itself: only for actions whose `repeat` is safe or token."""
+
+    times: Annotated[int, Ge(1)] = 3
+    """Attempts beside the first."""
+    backoff: Duration = 1.0
+    """Wait before the first repetition; doubles each time."""
+    jitter: float = 0.2
+    """Fraction by which each wait varies."""
+
+
+class StepSpec(Spec):
+    """One step: follows the one written above it unless it has `needs:`."""
+
+    id: Name
+    uses: str
+    """Action, probe or gate."""
+    with_: dict[str, Json] = Field(default_factory=dict, alias="with")
+    title: str = ""
+    owner: str | None = None
+    """Who answers for this step."""
+    needs: list[str] | None = None
+    """Steps that must end first; `[]` starts at once; left out: the step above."""
+    timeout: Duration | None = None
+    verify: Expression | None = None
+    """Beside the action's own check, this must hold too: reads `now`, `before`, `params`, `probes`, `steps`."""
+    hold: Duration | str | None = None
+    """How long check and verify must hold without a break; may be a `${ params.NAME }` reference."""
+    when: Expression | None = None
+    """Run only if true; unknown asks."""
+    on_failure: OnFailure | None = None
+    retry: Retry | None = None
+    optional: bool = False
+    """Its failure never holds back the run."""
+
+
+class Runbook(Spec):
+    """A reviewed procedure."""
+
+    apiVersion: Literal["drkit/v1"]
+    kind: Literal["Runbook"]
+    metadata: Metadata
+    objectives: Objectives = Objectives()
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    probes: dict[str, ProbeSpec] = Field(default_factory=dict)
+    decide: Expression | None = None
+    """May we go? Evaluated by `assess` and before a run."""
+    steps: Annotated[list[StepSpec], Field(min_length=1)]
+    recovered_when: Expression | None = None
+    """Are we back? Confirms; the clock stops where the good period began."""
