@@ -47,6 +47,10 @@ class PlanStep(BaseModel):
     """May be skipped as already so."""
     simulated: str | None = None
     """Why no real part stands behind it in this environment."""
+    part: Literal["runbook", "steady", "inject", "detect", "heal"] = "runbook"
+    """Which part of a drill it is; everything but `runbook` comes from the scenario."""
+    heals: str | None = None
+    """Id of the inject step whose fault a heal step removes."""
 
 
 class PlanProbe(BaseModel):
@@ -78,6 +82,9 @@ class Plan(BaseModel):
     schema_: Literal["drkit.plan/1"] = Field("drkit.plan/1", alias="schema")
     runbook: str
     runbook_digest: str
+    scenario: str | None = None
+    scenario_digest: str | None = None
+    hypothesis: str | None = None
     environment: str
     environment_kind: Literal["sandbox", "staging", "production"]
     account: str

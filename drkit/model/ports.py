@@ -77,3 +77,22 @@ class Lease(Protocol):
 
     async def release(self) -> None:
         """Give it up. The token stays remembered."""
+
+
+class Objects(Protocol):
+    """The environment's state store: small named objects with conditional writes. Synchronous, own timeouts (≤ 5 s).
+
+    JournalError if it cannot be reached.
+    """
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """Content and version tag, or None if there is no such object."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_tag: str | None = None) -> str | None:
+        """Write and return the new tag; None if the condition did not hold (somebody else wrote)."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys that start with `prefix`, sorted."""
+
+    def describe(self) -> str:
+        """Where it is, for screens: `s3://bucket/prefix in us-west-2`, `file:///folder (this machine only)`."""
