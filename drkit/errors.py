@@ -10,6 +10,7 @@ DrkitError
 │   ├── CompensationFailed 1  operator: an undo failed; what it leaves behind is named
 │   └── OutcomeUnknown     8  operator: the call was sent and its result never seen
 ├── Unobservable           -  nobody yet: a probe could not tell; becomes the verdict *unknown*, never *absent*
+│   └── Unreachable        -  the same: nobody answered there, and nothing was sent
 ├── NotSupported           -  author of an environment: this endpoint does not implement the call
 ├── CatalogError           2  author of actions: every bad registration at once, each a full sentence
 └── JournalError           1  operator: the journal cannot be written or read; no effect was started after it
@@ -145,6 +146,12 @@ class Unobservable(DrkitError):
     """A probe could not tell. The verdict is *unknown*; missing data is never taken for absence."""
 
     code = "E0520"
+
+
+class Unreachable(Unobservable):
+    """Nobody answered there in time, and nothing but greetings was sent. Says nothing about what is the case there."""
+
+    code = "E0521"
 
 
 class NotSupported(DrkitError):

@@ -1,0 +1,221 @@
+"""PostgreSQL over its own protocol: one connection per database and site, and no change before who answers is proven.
+
+Reads share a connection and are repeated once if it turns out to be a dead one. A change gets a connection of its own,
+on which the server's system identifier and role are compared with what the caller meant immediately before it is sent.
+asyncio only (psycopg).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+import anyio
+
+from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
+from drkit.model.environment import Database, Environment, SecretRef
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+CONNECT_TIMEOUT_S = 2.0
+Role = Literal["primary", "standby", "any"]
+Row = dict[str, Any]
+
+_WHO = """select (select system_identifier::text from pg_control_system()) as system_identifier,
+                 pg_is_in_recovery() as in_recovery"""
+
+
+class Secrets(Protocol):
+    """What is needed of the run's secrets."""
+
+    def get(self, ref: SecretRef | str) -> str:
+        """The secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answered."""
+
+    system_identifier: str
+    in_recovery: bool
+
+    @property
+    def role(self) -> Role:
+        """`standby` while the server replays another's log."""
+        return "standby" if self.in_recovery else "primary"
+
+    def __str__(self) -> str:
+        return f"system {self.system_identifier} ({self.role})"
+
+
+def why_not_meant(found: Identity, meant: Database, role: Role) -> str | None:
+    """Why who answered is not whom a change was meant for; None if it is."""
+    if found.system_identifier != meant.system_identifier:
+        return f"it is system {found.system_identifier}, not {meant.system_identifier}"
+    if role not in ("any", found.role):
+        return f"it is a {found.role}, not a {role}"
+    return None
+
+
+class Postgres:
+    """The databases of one environment."""
+
+    def __init__(self, environment: Environment, secrets: Secrets) -> None:
+        self._environment = environment
+        self._secrets = secrets
+        self._open: dict[tuple[str, str], AsyncConnection[Row]] = {}
+        self._locks: dict[tuple[str, str], anyio.Lock] = {}
+
+    @classmethod
+    def connect(cls, environment: Environment, secrets: Secrets) -> Self:
+        """A provider; opens nothing yet."""
+        return cls(environment, secrets)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for connection in self._open.values():
+            await _discard(connection)
+        self._open.clear()
+
+    async def query(
+        self, name: str, site: str, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), *, timeout_s: float = 2.0
+    ) -> list[Row]:
+        """Rows of a read, as dicts. Unreachable, or Unobservable if the server took no connection or gave no answer."""
+        async with self._locks.setdefault((name, site), anyio.Lock()):
+            reused = (name, site) in self._open
+            try:
+                return await self._read(name, site, sql, params, timeout_s)
+            except Unobservable:
+                if not reused:
+                    raise
+                return await self._read(name, site, sql, params, timeout_s)
+
+    async def identity(self, name: str, site: str) -> Identity:
+        """Who answers for database `name` in `site`."""
+        return _identity(await self.query(name, site, _WHO))
+
+    async def change(
+        self,
+        name: str,
+        site: str,
+        statements: Sequence[tuple[str, Sequence[Any]]],
+        *,
+        role: Role,
+        timeout_s: float = 5.0,
+        transaction: bool = True,
+    ) -> list[list[Row]]:
+        """Send statements after comparing who answers; the rows of each.
+
+        Refused if somebody else answers, Unreachable if nobody does, StepFailed if the server refuses a statement,
+        OutcomeUnknown if its answer never came.
+        """
+        database = self._environment.database(name, site)
+        connection = await self._connect(database)
+        sent = False
+        try:
+            with anyio.fail_after(timeout_s):
+                who = _identity(await (await connection.execute(_WHO)).fetchall())
+                if (why := why_not_meant(who, database, role)) is not None:
+                    raise Refused(f"{_label(database)} is not whom this was meant for: {why}.")
+                await connection.execute(_limit(timeout_s))
+                await connection.set_autocommit(not transaction)
+                sent = True
+                rows = [await _send(connection, sql, params) for sql, params in statements]
+                if transaction:
+                    await connection.commit()
+                return rows
+        except TimeoutError as slow:
+            raise _lost(database, f"no answer within {timeout_s:g} s", sent) from slow
+        except _psycopg_error() as error:
+            # A statement the server refused left nothing behind: statements of one change commit together.
+            if sent and error.sqlstate is not None and not connection.closed:
+                raise StepFailed(f"{_label(database)} refused: {_first_line(error)}", world="untouched") from error
+            raise _lost(database, _first_line(error), sent) from error
+        finally:
+            await _discard(connection)
+
+    async def _read(self, name: str, site: str, sql: str, params: Any, timeout_s: float) -> list[Row]:
+        connection = self._open.get((name, site))
+        database = self._environment.database(name, site)
+        if connection is None or connection.closed:
+            connection = self._open[name, site] = await self._connect(database)
+        good = False
+        try:
+            with anyio.fail_after(timeout_s):
+                await connection.execute(_limit(timeout_s))
+                rows = await (await connection.execute(sql.encode(), params or None)).fetchall()
+            good = True
+            return rows
+        except TimeoutError as slow:
+            raise Unobservable(f"{_label(database)} gave no answer within {timeout_s:g} s.") from slow
+        except _psycopg_error() as error:
+            raise Unobservable(f"{_label(database)}: {_first_line(error)}.") from error
+        finally:
+            if not good:  # also when cancelled: an answer still under way would be taken for the next question's
+                self._open.pop((name, site), None)
+                await _discard(connection)
+
+    async def _connect(self, database: Database) -> AsyncConnection[Row]:
+        import psycopg
+        from psycopg.rows import dict_row
+
+        try:
+            with anyio.fail_after(CONNECT_TIMEOUT_S):
+                return await psycopg.AsyncConnection.connect(
+                    host=database.address.host,
+                    port=database.address.port,
+                    dbname=database.dbname,
+                    user=database.user,
+                    password=self._secrets.get(database.password),
+                    connect_timeout=10,
+                    sslmode="prefer",
+                    application_name="drkit",
+                    autocommit=True,
+                    row_factory=dict_row,
+                    prepare_threshold=None,
+                )
+        except TimeoutError as slow:
+            raise Unreachable(f"{_label(database)} did not answer within {CONNECT_TIMEOUT_S:g} s.") from slow
+        except psycopg.Error as error:
+            raise Unreachable(f"{_label(database)} cannot be connected to: {_first_line(error)}.") from error
+
+
+async def _send(connection: AsyncConnection[Row], sql: str, params: Sequence[Any]) -> list[Row]:
+    cursor = await connection.execute(sql.encode(), params or None)
+    return await cursor.fetchall() if cursor.description else []
+
+
+async def _discard(connection: AsyncConnection[Row]) -> None:
+    """Close without a farewell that could hang: the server sees the socket go."""
+    with anyio.move_on_after(1, shield=True):
+        await connection.close()
+
+
+def _identity(rows: Sequence[Row]) -> Identity:
+    return Identity(str(rows[0]["system_identifier"]), bool(rows[0]["in_recovery"]))
+
+
+def _limit(timeout_s: float) -> bytes:
+    return f"set statement_timeout = {int(timeout_s * 1000)}".encode()
+
+
+def _label(database: Database) -> str:
+    return f"database {database.name} in {database.site} ({database.address})"
+
+
+def _lost(database: Database, why: str, sent: bool) -> Exception:
+    if sent:
+        return OutcomeUnknown(f"{_label(database)}: {why}; the change was sent.")
+    return Unreachable(f"{_label(database)}: {why}; nothing was sent.")
+
+
+def _psycopg_error() -> type[Any]:
+    import psycopg
+
+    return psycopg.Error
+
+
+def _first_line(error: Any) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
