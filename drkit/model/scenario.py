@@ -1,0 +1,105 @@
+"""What a scenario file says: what healthy means, what is broken, what answers it, and when to stop. Frozen data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from drkit.model.runbook import Expression, Metadata, Name, Objectives, Parameter, ProbeSpec, Spec
+from drkit.model.values import Duration, Json
+
+
+class Given(Spec):
+    """A setting that the world must have before the scenario starts; applied like a step, and journaled."""
+
+    id: Name
+    uses: str
+    """Action that arranges it."""
+    with_: dict[str, Json] = Field(default_factory=dict, alias="with")
+
+
+class Expectation(Spec):
+    """One check that means healthy."""
+
+    expect: Expression
+    hold: Duration = 0.0
+    """How long it must hold without a break."""
+    timeout: Duration = 60.0
+
+
+class Target(Spec):
+    """What a fault may hit."""
+
+    uses: str
+    """Probe that lists candidates."""
+    where: dict[str, Json] = Field(default_factory=dict)
+    max: str | None = None
+    """At most this many, or this share (`30%`)."""
+    never: list[str] = Field(default_factory=list)
+
+
+class MethodStep(Spec):
+    """One thing that happens: a fault is injected, or a runbook runs."""
+
+    id: Name
+    inject: str | None = None
+    """Fault to inject."""
+    run: str | None = None
+    """`runbook/NAME`: starts when what is measured says go, never because something is known to be broken."""
+    with_: dict[str, Json] = Field(default_factory=dict, alias="with")
+    on: str | None = None
+    """Name under `targets`."""
+    duration: Duration | None = None
+    """How long the fault is held."""
+    start: Duration = 0.0
+    mode: Literal["drill"] | None = None
+
+    @model_validator(mode="after")
+    def one_of_inject_and_run(self) -> MethodStep:
+        """Exactly one of `inject` and `run`."""
+        if (self.inject is None) == (self.run is None):
+            raise ValueError(f"{self.id} needs exactly one of inject and run")
+        return self
+
+
+class Schedule(Spec):
+    """When it is rehearsed."""
+
+    cron: str
+    timezone: str = "UTC"
+    skip_when: list[Literal["open_incident", "change_freeze"]] = Field(default_factory=list)
+
+
+class StandIn(Spec):
+    """A recorded answer to gates of one role; every stand-in is a different person. Never covers a fence override."""
+
+    name: str
+    answer: Literal["approve", "reject"] = "approve"
+    reason: str = "recorded drill policy"
+
+
+class Scenario(Spec):
+    """Steady state, faults, and what must bring the service back."""
+
+    apiVersion: Literal["drkit/v1"]
+    kind: Literal["Scenario"]
+    metadata: Metadata
+    hypothesis: str
+    environment: str | None = None
+    """Environment it is meant for; production also needs --allow-production."""
+    source: str | None = None
+    """Region that is left, where a runbook is run."""
+    target: str | None = None
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    given: list[Given] = Field(default_factory=list)
+    probes: dict[str, ProbeSpec] = Field(default_factory=dict)
+    targets: dict[str, Target] = Field(default_factory=dict)
+    steady_state: list[Expectation] = Field(default_factory=list)
+    method: Annotated[list[MethodStep], Field(min_length=1)]
+    approvals: dict[str, list[StandIn]] = Field(default_factory=dict)
+    """Recorded policy by role: who stands in at the gates of a drill."""
+    stop_when: list[Expression] = Field(default_factory=list)
+    rollback: Literal["always", "on_deviation", "never"] = "always"
+    objectives: Objectives = Objectives()
+    schedule: Schedule | None = None
