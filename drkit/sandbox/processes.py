@@ -22,6 +22,7 @@ WORLD_VARIABLE = "DRKIT_WORLD"
 SITE_VARIABLE = "DRKIT_SITE"
 
 _PR_SET_CHILD_SUBREAPER = 36
+_IPC_RMID = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,14 @@ def become_subreaper() -> None:
         raise DrkitError(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}")
 
 
-def remove_shared_memory(segment: int) -> bool:
-    """Remove the System V segment with this id; False if there is none (any more)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.shmctl(segment, 0, None) == 0)
+def remove_shared_memory(key: int, segment: int, creator: int) -> bool:
+    """Remove the System V segment that `creator` (a pid) made under this key; False if it is gone already.
+
+    Ids are handed out again, so the three must agree with what the kernel lists.
+    """
+    for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
+        fields = line.split()
+        if (int(fields[0]), int(fields[1]), int(fields[4])) == (key, segment, creator):
+            libc = ctypes.CDLL(None, use_errno=True)
+            return bool(libc.shmctl(segment, _IPC_RMID, None) == 0)
+    return False

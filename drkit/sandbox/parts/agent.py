@@ -1,0 +1,393 @@
+"""The dead-man agent: parent of one PostgreSQL server, its only TCP door, and holder of the writer's lease.
+
+It promises that a server which may write acknowledges nothing without a valid lease, whoever promoted it and whatever
+happens to the links, to the server or to the agent itself. It never starts a server as writable that another one may
+have replaced: what it was told is on disk (`agent.json`).
+
+The door is *open* while the server is a standby (its `standby.signal` exists; PostgreSQL removes that before it
+accepts a write) or while the lease is valid; *held* between a promotion and the grant of the lease, so that whoever
+called `pg_promote` hears of it when the new writer really may write; *shut* otherwise.
+
+    GET  /status
+    POST /fence       {mode: graceful|immediate, reason}   graceful: clients out, standbys get everything, stop
+    POST /promote     {}                                   as `SELECT pg_promote()` over the door would
+    POST /replication {mode: sync|async, standby}
+    POST /start       {}                                   start a server that ended by itself
+    POST /rejoin      {as: writer} | {as: standby, upstream: {host, port}}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from drkit.errors import DrkitError
+from drkit.sandbox import postgres
+from drkit.sandbox.links import Endpoint
+from drkit.sandbox.parts import announce, die_with_parent, load_config
+from drkit.sandbox.parts._aio import Answer, Message, answer, serve
+from drkit.sandbox.parts._door import Door, State
+from drkit.sandbox.parts._lease import Refusal, WriterLease, boot_time, log
+from drkit.sandbox.parts._memory import AgentMemory
+from drkit.sandbox.parts._server import ServerSession
+
+START_WITHIN_S = 20.0
+
+
+class Agent:
+    """Everything one agent knows. Runs in one event loop; the server is its child."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.site: str = config["site"]
+        self.server = postgres.Server(
+            self.site, Path(config["binaries"]), Path(config["data"]), Path(config["sockets"])
+        )
+        self.log_path = Path(config["log"])
+        self.replicator_password = Path(config["replicator_password_file"])
+        self.sql = ServerSession(self.server, Path(config["superuser_password_file"]))
+        self.memory = AgentMemory(Path(config["state"]))
+        self.term_s = float(config["term_s"])
+        self.acquire_within_s = 2 * (self.term_s + float(config["margin_s"])) + 1
+        holder = f"{self.site}/{os.getpid()}-{time.time_ns()}"  # a restarted agent is somebody else
+        self.lease = WriterLease(config["witness"], holder, self.site, self.term_s)
+        self.door = Door(self.server.socket, self.keep, self.why_shut)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.standby = False
+        self.draining = False
+        self.may_write = False
+        self._wake = asyncio.Event()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    # -- what the door asks ------------------------------------------------------------------------------------------
+
+    def keep(self, is_replication: bool) -> State:
+        """May bytes pass now? Called before every relay."""
+        if self.process is None or self.memory.fenced is not None or (self.draining and not is_replication):
+            return "shut"
+        if self.standby:
+            if self.server.standby_signal.exists():
+                return "open"
+            self.standby = False  # promoted: from here on only a lease opens the door
+            self._wake.set()
+        if self.may_write:
+            return "open" if self.lease.valid else "shut"
+        return "held"
+
+    def why_shut(self) -> str:
+        """For clients that are turned away."""
+        if self.memory.fenced is not None:
+            return f"fenced: {self.memory.fenced['reason']}"
+        return "the server is stopping" if self.draining else "the server is not running"
+
+    # -- starting and stopping the server ----------------------------------------------------------------------------
+
+    async def start_server(self) -> None:
+        """Start PostgreSQL and wait until it answers. Raises DrkitError."""
+        self.standby = self.server.standby_signal.exists()
+        self.draining = self.may_write = False
+        process = postgres.start(self.server, self.log_path)
+        deadline = boot_time() + START_WITHIN_S
+        while True:
+            if process.poll() is not None:
+                raise DrkitError(f"postgres of {self.site} ended at its start; see {self.log_path}", code="E0803")
+            try:
+                await self.sql.ask("SELECT 1")
+                break
+            except OSError as error:
+                if boot_time() > deadline:
+                    await self._end(process, "immediate", 1.0)
+                    raise DrkitError(f"postgres of {self.site} does not answer: {error}", code="E0803") from error
+                await asyncio.sleep(0.03)
+        self.process = process
+        self._watch(process)
+        if not self.standby:
+            self._wake.set()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Notice the server's end, whatever ended it."""
+        handle = os.pidfd_open(process.pid)
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(handle)
+            os.close(handle)
+            process.wait()
+            if self.process is process:
+                log(f"postgres ended with {process.returncode}")
+                self.process = None
+                self.may_write = False
+                if not self.draining:
+                    self.lease.drop()  # not released: backends may outlive it by a moment, the term covers that
+                self.door.close_sessions(replication=True)
+
+        loop.add_reader(handle, ended)
+
+    async def _end(self, process: subprocess.Popen[bytes], mode: str, within_s: float) -> None:
+        """Stop the server; harder when `within_s` have passed."""
+        for how, patience_s in ((postgres.stop_signal(mode), within_s), (signal.SIGQUIT, 1.0), (signal.SIGKILL, 1.0)):
+            if process.poll() is None:
+                process.send_signal(how)
+            deadline = boot_time() + patience_s
+            while process.poll() is None and boot_time() < deadline:
+                await asyncio.sleep(0.01)
+            if process.poll() is not None:
+                return
+        raise DrkitError(f"postgres {process.pid} survived SIGKILL for 1 s")
+
+    def fence(self, reason: str, *, graceful: bool) -> asyncio.Task[None]:
+        """Stop writing for good: nothing is acknowledged from this call on; the task ends when the server has."""
+        if self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.ensure_future(self._fence(reason, graceful=graceful))
+            # Shut before anything else runs; the task only carries out what is already decided.
+            self.draining = True
+            self.door.close_sessions(replication=not graceful)
+        return self._stopping
+
+    async def _fence(self, reason: str, *, graceful: bool) -> None:
+        log(f"fencing ({'graceful' if graceful else 'immediate'}): {reason}")
+        if not graceful:
+            self._shut(reason)
+        process = self.process
+        if process is not None:
+            patience_s = min(10.0, self.lease.remaining_s - 0.2) if graceful and self.lease.held else 10.0
+            await self._end(process, "fast" if graceful and patience_s > 0 else "immediate", max(patience_s, 0.1))
+        self._shut(reason)
+        self.process = None
+        if self.lease.held:
+            try:
+                await self.lease.release()
+            except (OSError, ValueError, Refusal) as error:  # the witness will see that it is not renewed
+                log(f"the lease could not be given back: {error}")
+
+    def _shut(self, reason: str) -> None:
+        self.memory.fence(reason)
+        self.may_write = False
+        self.door.close_sessions(replication=True)
+        if not self.lease.valid:
+            self.lease.drop()
+
+    # -- the lease ---------------------------------------------------------------------------------------------------
+
+    async def keep_lease(self) -> None:
+        """Renew six times a term; acquire as soon as the server may write. Runs for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self.term_s / 6)
+            self._wake.clear()
+            self.keep(False)  # notices a promotion that no client has made us notice
+            if self.process is None or self.standby or self.memory.fenced is not None:
+                continue
+            if self.lease.held:
+                await self._renew()
+            elif not self.draining:
+                await self._become_writer()
+
+    async def _renew(self) -> None:
+        try:
+            await self.lease.renew()
+        except Refusal as refusal:
+            self.fence(f"the witness refused the renewal: {refusal.why}", graceful=refusal.why == "revoked")
+        except (OSError, ValueError) as error:
+            log(f"no renewal ({error or type(error).__name__}); {self.lease.remaining_s:.1f} s left")
+        if self.lease.held:
+            self._fence_at_expiry()
+
+    def _fence_at_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_later(self.lease.remaining_s, self._expired)
+
+    def _expired(self) -> None:
+        if self.lease.held and not self.lease.valid:
+            # Also when a graceful stop is under way: its time is over.
+            self._shut("the lease ran out")
+            self.lease.drop()
+            self.fence("the lease ran out", graceful=False)
+            if self.process is not None:
+                self.process.send_signal(signal.SIGQUIT)
+
+    async def _become_writer(self) -> None:
+        """Get the lease before the first acknowledgement. A server that cannot get it must not stay writable."""
+        expect = self.memory.epoch  # None after a promotion: the standby never had one
+        deadline = boot_time() + self.acquire_within_s
+        why = "the witness does not answer"
+        while boot_time() < deadline and self.process is not None and not self.draining:
+            try:
+                epoch = await self.lease.acquire(expect)
+                break
+            except Refusal as refusal:
+                why = refusal.why
+                if why == "superseded":
+                    break
+            except (OSError, ValueError) as error:
+                why = f"the witness does not answer ({error or type(error).__name__})"
+            await asyncio.sleep(0.05)
+        if not self.lease.held:
+            if self.process is not None and not self.draining:
+                self.fence(f"no writer's lease: {why}", graceful=False)
+            return
+        self._fence_at_expiry()
+        self.memory.hold(epoch)
+        if expect is None:
+            await self._stop_waiting_for_standbys()
+        self.may_write = True
+        log(f"writer under epoch {epoch}")
+        self.door.changed()
+
+    async def _stop_waiting_for_standbys(self) -> None:
+        """The setting comes with the clone; on a new writer it would make every commit wait for a dead standby."""
+        try:
+            async with asyncio.timeout(self.term_s / 3):  # the lease runs, and is not renewed meanwhile
+                await self.sql.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        except OSError as error:
+            log(f"synchronous_standby_names not cleared: {error or type(error).__name__}")
+
+    # -- what drkit and the supervisor may ask -----------------------------------------------------------------------
+
+    async def handle(self, request: Message) -> Answer:
+        """The control API."""
+        body = request.json()
+        try:
+            match request.method, request.path:
+                case "GET", "/status":
+                    pass
+                case "POST", "/fence":
+                    mode = body.get("mode", "graceful")
+                    reason = str(body.get("reason") or "asked to")
+                    await asyncio.shield(self.fence(reason, graceful=mode == "graceful"))
+                case "POST", "/promote":
+                    await self._promote()
+                case "POST", "/replication":
+                    await self._replicate(str(body["mode"]), str(body.get("standby", "*")))
+                case "POST", "/start":
+                    if self.process is None and self.memory.fenced is None:
+                        await self.start_server()
+                case "POST", "/rejoin":
+                    await self._rejoin(body)
+                case _:
+                    return answer({"error": f"no {request.method} {request.path}"}, 404)
+        except (DrkitError, OSError) as error:
+            return answer({"error": str(error), **await self.status()}, 409)
+        return answer(await self.status())
+
+    async def _promote(self) -> None:
+        await self.sql.ask("SELECT pg_promote(true, 60)")
+        self._wake.set()
+        deadline = boot_time() + self.acquire_within_s + 1
+        while not self.may_write:
+            if self.process is None or boot_time() > deadline:
+                raise DrkitError(f"promoted, but not a writer: {self.why_shut()}")
+            await asyncio.sleep(0.02)
+
+    async def _replicate(self, mode: str, standby: str) -> None:
+        if mode not in ("sync", "async"):
+            raise ValueError(f"mode is sync or async, not {mode!r}")
+        quoted = standby if standby == "*" else '"' + standby.replace('"', '""') + '"'
+        names = quoted.replace("'", "''") if mode == "sync" else ""
+        await self.sql.run(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'", "SELECT pg_reload_conf()")
+
+    async def _rejoin(self, body: dict[str, Any]) -> None:
+        if self.process is not None:
+            raise DrkitError("the server is running; fence it first")
+        match body.get("as"):
+            case "writer":  # refused by the witness if anybody else was the writer meanwhile
+                self.memory.unfence()
+                await self.start_server()
+            case "standby":
+                upstream = Endpoint(str(body["upstream"]["host"]), int(body["upstream"]["port"]))
+                password = self.replicator_password.read_text().strip()
+                await asyncio.to_thread(postgres.replace_with_clone, self.server, upstream, password)
+                self.memory.forget()
+                await self.start_server()
+            case other:
+                raise ValueError(f"as is writer or standby, not {other!r}")
+
+    async def status(self) -> dict[str, Any]:
+        """What is so now. What the server itself says is null while it does not answer."""
+        running = self.process is not None
+        role = "stopped"
+        if running:
+            role = "standby" if self.standby else "primary" if self.may_write and self.lease.valid else "promoting"
+        return {
+            "site": self.site,
+            "role": role,
+            "postgres_pid": self.process.pid if self.process is not None else None,
+            "fenced": self.memory.fenced,
+            "lease": {
+                "held": self.lease.held,
+                "epoch": self.lease.epoch,
+                "remaining_s": round(self.lease.remaining_s, 3),
+            },
+            "sessions": len(self.door.sessions),
+            **await self.sql.describe(answering=running),
+        }
+
+
+async def run(config: dict[str, Any]) -> None:
+    """Serve until SIGTERM.
+
+    Config: site, host, port, admin_port, binaries, data, sockets, log, state, witness, term_s, margin_s,
+    superuser_password_file, replicator_password_file, and `fenced` (a reason) if the server must not be started.
+    """
+    agent = Agent(config)
+    if config.get("fenced") and not agent.server.standby_signal.exists():
+        agent.memory.fence(str(config["fenced"]))
+    port = await agent.door.listen(config["host"], int(config.get("port", 0)))
+    _, admin_port = await serve(agent.handle, config["host"], int(config.get("admin_port", 0)))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    leases = asyncio.ensure_future(agent.keep_lease())
+    if agent.memory.fenced is None:
+        await agent.start_server()
+        await _until_it_serves(agent)
+    identity = postgres.control_data(agent.server)["Database system identifier"]
+    announce(host=config["host"], port=port, admin_port=admin_port, system_identifier=identity)
+    await asyncio.wait([leases, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if leases.done():
+        leases.result()
+    await _leave(agent, leases)
+
+
+async def _until_it_serves(agent: Agent) -> None:
+    deadline = boot_time() + agent.acquire_within_s + 1
+    while agent.keep(False) == "held" and boot_time() < deadline:
+        await asyncio.sleep(0.01)
+    if agent.keep(False) == "held":
+        raise DrkitError(f"postgres of {agent.site} got no writer's lease")
+
+
+async def _leave(agent: Agent, leases: asyncio.Task[None]) -> None:
+    """SIGTERM: stop the server quickly (it is not fenced by that), give the lease back."""
+    leases.cancel()
+    agent.draining = True
+    agent.door.close_sessions(replication=True)
+    process, agent.process = agent.process, None
+    if process is not None:
+        await agent._end(process, "immediate", 0.7)
+    if agent.lease.held:
+        try:
+            await asyncio.wait_for(agent.lease.release(), 0.2)
+        except (OSError, ValueError, Refusal) as error:
+            log(f"the lease could not be given back: {error or type(error).__name__}")
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    die_with_parent()
+    try:
+        asyncio.run(run(load_config()))
+    except DrkitError as error:
+        raise SystemExit(json.dumps({"error": error.message})) from error
+
+
+if __name__ == "__main__":
+    main()
