@@ -1,0 +1,73 @@
+"""The witness: who holds the writer's lease, since when it has not been renewed, and the order to renew it no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from drkit.errors import StepFailed, Unobservable
+from drkit.model.environment import Environment, Witness
+from drkit.providers.http import Answer, Http
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLease:
+    """The writer's lease as the witness sees it, counted on the witness's own monotonic clock.
+
+    `expired`: it was released, or its last renewal is longer ago than `term_s` + `margin_s`: whoever held it has
+    stopped itself.
+    """
+
+    holder: str | None
+    site: str | None
+    epoch: int
+    released: bool
+    revoked: str | None
+    seconds_since_renewal: float
+    term_s: float
+    margin_s: float
+    expired: bool
+
+
+class WitnessClient:
+    """The environment's witness."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._http = Http()
+
+    @classmethod
+    def connect(cls, environment: Environment, secrets: object) -> Self:
+        """A client; opens nothing yet."""
+        return cls(environment)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
+    @property
+    def witness(self) -> Witness:
+        """Who is asked. Unobservable if the environment has no witness."""
+        if self._environment.witness is None:
+            raise Unobservable("This environment has no witness.")
+        return self._environment.witness
+
+    async def lease(self) -> WriterLease:
+        """The lease now. Unreachable or Unobservable if the witness does not say."""
+        return _lease(await self._http.request("GET", f"{self.witness.url}/lease", timeout_s=2))
+
+    async def revoke(self, reason: str) -> WriterLease:
+        """Refuse every further renewal: from now on the holder's time runs out."""
+        url = f"{self.witness.url}/revoke"
+        answer = await self._http.request("POST", url, json_body={"reason": reason}, timeout_s=2)
+        if answer.status != 200:
+            raise StepFailed(f"The witness refused to revoke the lease: {answer.status}.", world="untouched")
+        return _lease(answer)
+
+
+def _lease(answer: Answer) -> WriterLease:
+    body: dict[str, Any] = answer.json()
+    try:
+        return WriterLease(**{name: body[name] for name in WriterLease.__dataclass_fields__})
+    except (KeyError, TypeError) as error:
+        raise Unobservable(f"The witness answered {answer.status} without {error}.") from error
