@@ -1,0 +1,239 @@
+"""`drkit validate`, `explain`, `actions`, `schema`, `graph`: what authors of runbooks ask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drkit.cli.closest import meant
+from drkit.cli.settings import Settings
+from drkit.errors import FileError, Mistake, UsageError
+
+if TYPE_CHECKING:
+    from drkit.catalog import Entry
+
+PANEL = "Author and learn"
+
+
+def register(app: typer.Typer) -> None:
+    """Put the authors' commands on `app`."""
+    for name, command in (
+        ("validate", validate), ("explain", explain), ("actions", actions), ("schema", schema), ("graph", graph),
+    ):  # fmt: skip
+        app.command(name, rich_help_panel=PANEL)(command)
+
+
+def actions(
+    ctx: typer.Context,
+    subject: Annotated[str | None, typer.Argument(help="Only this subject: postgres, ssh, http, ...")] = None,
+) -> None:
+    """What a runbook may use: every action, probe, gate and fault that is installed."""
+    from drkit.catalog import Catalog
+
+    settings: Settings = ctx.obj
+    found = Catalog().load_all()
+    subjects = {name.split(".")[0] for name in found}
+    if subject is not None and subject not in subjects:
+        raise UsageError(f'there is no subject "{subject}"{meant(subject, subjects)}', hint="drkit actions")
+    entries = [entry for name, entry in found.items() if subject in (None, name.split(".")[0])]
+    settings.say.result(
+        [described(entry) for entry in entries],
+        lambda: settings.say.table(
+            ("name", "kind", "what it does"), [(e.name, kind(e), first(e.doc)) for e in entries]
+        ),
+    )
+    settings.say.next("drkit explain NAME")
+
+
+def explain(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of an action, probe, gate or fault.")],
+) -> None:
+    """One action: what it does, its parameters, whether it can be undone, what it needs."""
+    from drkit.catalog import Catalog
+
+    settings: Settings = ctx.obj
+    catalog = Catalog()
+    entry = catalog.find(name)
+    if entry is None:
+        known = catalog.load_all()
+        raise UsageError(f'there is no action, probe or gate "{name}"{meant(name, known)}', hint="drkit actions")
+    settings.say.result(described(entry), lambda: _explain(settings, entry))
+
+
+def schema(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(help="runbook or scenario.")],
+    out: Annotated[Path | None, typer.Option(help="Write it here instead of printing it.")] = None,
+) -> None:
+    """JSON Schema of a kind of file, for editors."""
+    from drkit.plan import schema as schemas
+
+    settings: Settings = ctx.obj
+    known = ("runbook", "scenario")
+    if kind not in known:
+        raise UsageError(f'there is no kind of file "{kind}"{meant(kind, known)}')
+    text = json.dumps(schemas.schema(kind), indent=2)
+    if out is None:
+        from drkit.cli.say import write
+
+        write(text)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text + "\n", encoding="utf-8")
+    settings.say.note(f"Wrote {out}")
+    settings.say.next(f"put  # yaml-language-server: $schema={out}  on the first line of your file")
+
+
+def kind(entry: Entry) -> str:
+    """`action`, `fault`, `probe` or `gate`."""
+    from drkit.catalog import Action, Probe
+
+    if isinstance(entry, Action):
+        return "fault" if entry.fault else "action"
+    return "probe" if isinstance(entry, Probe) else "gate"
+
+
+def first(doc: str) -> str:
+    """The first sentence of a docstring, on one line."""
+    paragraph = " ".join(doc.split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".") + "." if paragraph else ""
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """An entry of the catalog as plain JSON."""
+    from drkit.catalog import Action
+
+    facts: dict[str, Any] = {
+        "name": entry.name, "kind": kind(entry), "doc": entry.doc, "params": entry.params.model_json_schema(),
+    }  # fmt: skip
+    if isinstance(entry, Action):
+        facts |= {
+            "observed_by": entry.observe.name, "repeat": entry.repeat, "side": entry.side, "plane": entry.plane,
+            "irreversible": entry.irreversible, "undo": entry.undoer is not None, "unfenced": entry.unfenced,
+            "fences": entry.fences, "promotes": entry.promotes, "timeout_s": entry.timeout_s,
+        }  # fmt: skip
+    return facts
+
+
+def _explain(settings: Settings, entry: Entry) -> None:
+    from drkit.catalog import Action
+
+    say = settings.say
+    say.line(f"{entry.name}   {kind(entry)}")
+    say.line()
+    say.line(entry.doc)
+    if isinstance(entry, Action):
+        say.line()
+        say.table(("", ""), _promises(entry))
+    say.line()
+    required = entry.params.model_json_schema().get("required", [])
+    rows = [
+        (key, _type(entry, key), "required" if key in required else f"default {_default(entry, key)}",
+         " ".join((info.description or "").split()))
+        for key, info in entry.params.model_fields.items()
+    ]  # fmt: skip
+    say.table(("parameter", "type", "", "what"), rows)
+    say.line()
+    say.line(f"  - {{id: my-step, uses: {entry.name}, with: {{{', '.join(f'{key}: ...' for key in required)}}}}}")
+
+
+def _promises(entry: Any) -> list[tuple[str, str]]:
+    repeats = {
+        "safe": "repeating it ends in the same state",
+        "token": "the API deduplicates on the run's token",
+        "ask": "after a lost answer a person must look",
+    }
+    return [
+        ("observed by", entry.observe.name),
+        ("undo", "yes" if entry.undoer else f"no: {entry.irreversible}"),
+        ("repeat", f"{entry.repeat}: {repeats[entry.repeat]}"),
+        ("touches", {"site": "the site its parameter names"}.get(entry.side, entry.side)),
+        ("needs", {"control": "a control plane", "data": "only what already runs", "none": "nothing"}[entry.plane]),
+        (
+            "stale holder",
+            "cannot be refused by the target (unfenced)" if entry.unfenced else "is refused by the target",
+        ),
+        ("timeout", f"{entry.timeout_s:g} s"),
+    ]
+
+
+def _type(entry: Entry, key: str) -> str:
+    told = entry.params.model_json_schema()["properties"][key]
+    options = [option.get("type", "object") for option in told.get("anyOf", [])]
+    return " | ".join(options) or str(told.get("type", "object"))
+
+
+def _default(entry: Entry, key: str) -> str:
+    return json.dumps(entry.params.model_json_schema()["properties"][key].get("default"))
+
+
+def validate(
+    ctx: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
+) -> None:
+    """Check runbooks and scenarios: every mistake at once, as file:line:column. Touches nothing."""
+    settings: Settings = ctx.obj
+    files = [file for path in paths for file in _files(path)]
+    mistakes: list[Mistake] = []
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        found = _check(file)
+        mistakes += found
+        rows.append({"file": str(file), "ok": not found, "mistakes": [str(mistake) for mistake in found]})
+    if mistakes:
+        raise FileError(mistakes)
+    settings.say.result(rows, lambda: settings.say.line(f"Validation completed ({len(files)} ok, 0 problem)"))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(file for pattern in ("*.yaml", "*.yml") for file in path.rglob(pattern))
+        if not found:
+            raise UsageError(f"there are no YAML files in {path}")
+        return found
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    return [path]
+
+
+def _check(file: Path) -> tuple[Mistake, ...]:
+    from drkit.plan import files
+
+    try:
+        files.check(file)
+    except FileError as error:
+        return error.mistakes
+    return ()
+
+
+def graph(
+    ctx: typer.Context,
+    runbook: Annotated[str, typer.Argument(help="Name or file of a runbook.")],
+) -> None:
+    """A runbook's steps as a Mermaid graph."""
+    from drkit.cli.environment import find_file
+    from drkit.plan.files import load_runbook
+
+    settings: Settings = ctx.obj
+    book = load_runbook(find_file("runbook", runbook)).runbook
+    edges: list[dict[str, str]] = []
+    before: str | None = None
+    for step in book.steps:
+        needs = step.needs if step.needs is not None else ([before] if before else [])
+        edges += [{"from": need, "to": step.id} for need in needs]
+        before = step.id
+    steps = [{"id": step.id, "title": step.title or step.uses} for step in book.steps]
+
+    def mermaid() -> None:
+        settings.say.line("graph TD")
+        for step in steps:
+            label = step["title"].replace('"', "'")
+            settings.say.line(f'  {step["id"]}["{step["id"]}: {label}"]')
+        for edge in edges:
+            settings.say.line(f"  {edge['from']} --> {edge['to']}")
+
+    settings.say.result({"steps": steps, "edges": edges}, mermaid)
