@@ -1,0 +1,118 @@
+"""What is written outside the database about what was written inside it, and what was found there afterwards.
+
+Two ledgers are kept while users work: `canary` (numbered writes straight to the database) and `orders` (order ids for
+which a user got a 2xx). After a recovery whoever can read the database records what is there as a third readings
+file, `present`, so that the comparison can be made again from files alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from drkit.measure.loss import Coverage
+from drkit.measure.readings import Readings, ReadingsWriter, head
+from drkit.model.measurements import ReadingsRef, Write
+from drkit.model.values import Json
+
+_BATCH = 500
+
+
+def canary_id(number: int) -> str:
+    """How a canary row is called in figures and reports."""
+    return f"canary:{number}"
+
+
+def order_id(id: str) -> str:
+    """How an order is called in figures and reports."""
+    return f"order:{id}"
+
+
+def writes(ledgers: Iterable[Readings]) -> tuple[Write, ...]:
+    """Every write that the ledgers know of and that the database may hold, acknowledged or unanswered.
+
+    A write that was refused, or never sent, is not among them: it cannot be in the database.
+    """
+    return tuple(sorted((w for ledger in ledgers for w in _writes(ledger)), key=lambda write: write.t))
+
+
+def coverage(ledger: Readings) -> Coverage:
+    """When the ledger was kept: it writes a sign of life every second when it has nothing else to write."""
+    return Coverage((ledger.header["t"], *(record["t"] for record in ledger.records)))
+
+
+def first_canary(ledgers: Iterable[Readings]) -> int | None:
+    """Lowest number in the canary ledgers: rows below it belong to earlier ledgers and are no business of this one."""
+    return min((r["n"] for ledger in ledgers for r in ledger.records if r.get("what") == "write"), default=None)
+
+
+def write_present(
+    path: Path, *, id: str, canary: Iterable[int], orders: Iterable[str], source: dict[str, Json]
+) -> ReadingsRef:
+    """Record which canary numbers and order ids the database holds; `source` says who answered (host, identity).
+
+    The caller reads both from the recovered primary, limited to this ledger's time (canary from `first_canary`, orders
+    of the ledger's users since its header's `at`). The file must not exist yet.
+    """
+    with ReadingsWriter(path, id=id, kind="present") as writer:
+        writer.write({"what": "source", **source})
+        for ranges in _batches(_ranges(sorted(set(canary)))):
+            writer.write({"what": "canary", "ranges": [list(pair) for pair in ranges]})
+        for ids in _batches(iter(sorted(set(orders)))):
+            writer.write({"what": "orders", "ids": list(ids)})
+        writer.write({"what": "end"})
+    return head(path)
+
+
+def present(found: Readings) -> frozenset[str] | None:
+    """The ids a `present` file holds, spelled as in `Write.id`. None: it was not finished, so absence means nothing."""
+    ids: set[str] = set()
+    for record in found.records:
+        match record["what"]:
+            case "canary":
+                ids.update(canary_id(n) for first, last in record["ranges"] for n in range(first, last + 1))
+            case "orders":
+                ids.update(order_id(id) for id in record["ids"])
+            case "end":
+                return frozenset(ids)
+    return None
+
+
+def _writes(ledger: Readings) -> Iterator[Write]:
+    for record in ledger.records:
+        outcome = record.get("outcome")
+        if outcome not in ("acknowledged", "unanswered"):
+            continue
+        acknowledged = outcome == "acknowledged"
+        if record["what"] == "write":
+            yield Write(
+                canary_id(record["n"]), record["t"], record["at"], acknowledged, record.get("site"), record["n"]
+            )
+        elif record["what"] == "order":
+            yield Write(order_id(record["order_id"]), record["t"], record["at"], acknowledged, record.get("site"))
+
+
+def _ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    first: int | None = None
+    last = 0
+    for number in numbers:
+        if first is not None and number == last + 1:
+            last = number
+            continue
+        if first is not None:
+            yield first, last
+        first = last = number
+    if first is not None:
+        yield first, last
+
+
+def _batches(items: Iterator[Any]) -> Iterator[tuple[Any, ...]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH:
+            yield tuple(batch)
+            batch.clear()
+    if batch:
+        yield tuple(batch)
