@@ -93,7 +93,7 @@ def test_a_file_without_header_or_of_another_schema_is_refused(tmp_path: Path) -
     with pytest.raises(JournalError, match="holds no readings"):
         readings.read(path)
     path.write_text('{"seq":0,"prev":null,"schema":"drkit.readings/2"}\n')
-    with pytest.raises(JournalError, match="drkit.readings/2"):
+    with pytest.raises(JournalError, match=r"drkit\.readings/2"):
         readings.read(path)
 
 
