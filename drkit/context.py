@@ -45,6 +45,11 @@ class Providers:
         self._secrets = secrets
         self._open: dict[type[Provider], Provider] = dict(fakes or {})
 
+    @property
+    def environment(self) -> Environment:
+        """What these providers reach."""
+        return self._environment
+
     def use(self, provider: type[P]) -> P:
         """The run's instance of `provider`."""
         if provider not in self._open:
@@ -56,6 +61,11 @@ class Providers:
         for provider in reversed(list(self._open.values())):
             await provider.aclose()
         self._open.clear()
+
+
+def step_token(run: str, step: str) -> str:
+    """Idempotency token of a step in a run; see `Context.token`."""
+    return re.sub(r"[^a-z0-9-]+", "-", f"drkit-{run}-{step}".lower())
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Context:
     @property
     def token(self) -> str:
         """Idempotency token: the same for every attempt of this step in this run. Safe in names (`[a-z0-9-]`)."""
-        return re.sub(r"[^a-z0-9-]+", "-", f"drkit-{self.run}-{self.step}".lower())
+        return step_token(self.run, self.step)
 
     def use(self, provider: type[P]) -> P:
         """The run's instance of `provider`."""

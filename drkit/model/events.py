@@ -39,7 +39,7 @@ class Fact:
 
 
 # Identity, as journaled: {"name": "dana", "uid": 1000, "how": "unix socket peer"}; how is one of
-# "unix socket peer", "runner", "drill policy NAME", "terminal".
+# "unix socket peer", "runner", "drill policy NAME", "terminal". `roles` lists the person's roles in drkit.toml.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,9 @@ class Opened(Fact):
     wall: float
     drill: bool = False
     parent: str | None = None
-    policy: dict[str, Json] | None = None  # a drill's recorded answers to gates, by role
+    # A drill's recorded answers to gates, by role ("*": any): {"name": "nightly", "incident-commander": "approve"}.
+    # One such answer counts for all persons a gate asks for; nothing but a gate is ever answered by it.
+    policy: dict[str, Json] | None = None
     incident: str | None = None
 
 
@@ -113,6 +115,7 @@ class Prepared(Fact):
     attempt: int
     params: dict[str, Json]
     before: dict[str, Json] | None  # a Look as JSON
+    undo: dict[str, Json] | None = None  # compensation if the outcome stays unknown; see Done.undo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,7 @@ class Done(Fact):
     after: dict[str, Json] | None
     adopted: bool = False  # found done on resume: not known to be done by us
     params: dict[str, Json] | None = None  # probe steps, which have no intent
+    undo: dict[str, Json] | None = None  # what takes it back: uses, params, repeat, timeout_s; or error: why unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,13 +176,38 @@ class NotDone(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotNeeded(Fact):
+    """The step's `when` is false: skipped, nothing was sent."""
+
+    kind: ClassVar[str] = "step.not_needed"
+    step: str
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted(Fact):
+    """Whoever carried out the step was stopped; `sent`: its effect may be on its way."""
+
+    kind: ClassVar[str] = "step.interrupted"
+    step: str
+    attempt: int
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked(Fact):
-    """A gate is waiting for people. An approval binds to step, plan hash and what was shown."""
+    """A step is waiting for people. An answer binds to step, plan hash and what was shown.
+
+    `purpose`: gate; override-fence (two persons, stated loss); done (declared by hand, two persons); uncopied (go on
+    although the state store is down); changed (retry with other parameters); step (run one step at a time).
+    """
 
     kind: ClassVar[str] = "gate.asked"
     step: str
     shown: dict[str, Json]
     shown_hash: str
+    purpose: str = "gate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +226,11 @@ class Answered(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordered(Fact):
-    """An operator's command: pause, resume, retry, skip, done, resolve, abort, override-fence."""
+    """An operator's command: pause, resume, retry, skip, done, resolve, abort, override-fence, until, from, step.
+
+    `args` by verb: retry `set` (changed parameters); resume `retry_failed`; resolve `as` (done | not-done); abort
+    `rollback`, `to`; override-fence `loss_s` (the stated loss). until and from name a step; step: ask at each one.
+    """
 
     kind: ClassVar[str] = "operator.ordered"
     verb: str
@@ -266,8 +299,8 @@ class Finished(Fact):
 KINDS: dict[str, type[Fact]] = {
     fact.kind: fact
     for fact in (
-        Opened, Began, Resumed, LeaseChanged, Copied, Prepared, AlreadySo, Done, Failed, Uncertain, NotDone, Asked,
-        Answered, Ordered, Refusal, Noted, Fired, Measured, FaultChanged, Finished,
+        Opened, Began, Resumed, LeaseChanged, Copied, Prepared, AlreadySo, Done, Failed, Uncertain, NotDone,
+        NotNeeded, Interrupted, Asked, Answered, Ordered, Refusal, Noted, Fired, Measured, FaultChanged, Finished,
     )
 }  # fmt: skip
 
