@@ -17,10 +17,11 @@ from urllib.parse import quote, urlencode, urlsplit
 
 
 class WireError(OSError):
-    """The endpoint did not answer, or answered with an error; `status` is the HTTP status, if there was one."""
+    """The endpoint of `region` did not answer (`status` is None) or answered with an error."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, region: str, status: int | None = None) -> None:
         super().__init__(message)
+        self.region = region
         self.status = status
 
 
@@ -57,11 +58,12 @@ class Wire:
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise WireError(f"{service} {method} {target}: {error or type(error).__name__}") from error
+            raise WireError(f"{service} {method} {target}: {error or type(error).__name__}", self._region) from error
         finally:
             connection.close()
         if not 200 <= answer.status < 300:
-            raise WireError(f"{service} {method} {target}: {answer.status} {content[:200]!r}", answer.status)
+            message = f"{service} {method} {target}: {answer.status} {content[:200]!r}"
+            raise WireError(message, self._region, answer.status)
         return {name.lower(): value for name, value in answer.getheaders()}, content
 
     def dynamodb(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
