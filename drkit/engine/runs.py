@@ -1,0 +1,240 @@
+"""Where runs live: one private folder a run, `$XDG_STATE_HOME/drkit/runs/<id>`, and what may be asked of it.
+
+`request.json` is everything a runner needs and holds no secret; `journal.db` is the truth; `runner.json` says which
+process carries the run out; `exit.json` how it ended. A folder without a journal is a run that never began.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drkit.engine.identity import ProcessId, this_process
+from drkit.errors import JournalError, UsageError
+from drkit.model.environment import Environment
+from drkit.model.plan import Plan
+from drkit.model.values import Json
+
+ALPHABET: Final = "23456789abcdefghjkmnpqrstvwxyz"  # nothing that is read aloud or written by hand as something else
+_ID_LENGTH: Final = 4
+
+
+class Request(BaseModel):
+    """What a runner is asked to carry out. `by` is an identity as journaled; `wall` is when it was asked (UTC)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    run: str
+    kind: str
+    """failover | failback | drill | run"""
+    plan: Plan
+    environment: Environment
+    by: dict[str, Json]
+    wall: float
+    drill: bool = False
+    parent: str | None = None
+    policy: dict[str, Json] | None = None
+    """A drill's recorded answers to gates."""
+    confirmed: str | None = None
+    """What was typed to confirm; None: nothing was asked."""
+    accepted_loss_s: float | None = None
+    incident: str | None = None
+    project: str | None = None
+    """Folder of drkit.toml, for reports and hints."""
+    options: dict[str, Json] = Field(default_factory=dict)
+    """Further wishes of the command line (`until`, `step`)."""
+
+    def to_bytes(self) -> bytes:
+        """What `request.json` holds."""
+        return self.model_dump_json(by_alias=True, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Request:
+        """The request that `to_bytes` gave. JournalError if it is not one."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise JournalError(
+                f"{where} is not a request: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                state="Nothing was changed.",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """Run id."""
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        """SQLite file."""
+        return self.path / "journal.db"
+
+    @property
+    def log(self) -> Path:
+        """What the runner prints, tracebacks included."""
+        return self.path / "runner.log"
+
+    @property
+    def socket(self) -> Path:
+        """Where the runner takes orders."""
+        return self.path / "inbox.sock"
+
+    @property
+    def spool(self) -> Path:
+        """Orders given while nobody listened."""
+        return self.path / "spool"
+
+    def request(self) -> Request:
+        """What was asked. JournalError if it is not there."""
+        path = self.path / "request.json"
+        try:
+            return Request.from_bytes(path.read_bytes(), str(path))
+        except OSError as error:
+            raise JournalError(
+                f"run {self.id} has no request: {error.strerror}", state="Nothing was changed."
+            ) from error
+
+    def ask(self, request: Request) -> None:
+        """Write what a runner is asked to do, durably."""
+        write_durably(self.path / "request.json", request.to_bytes())
+
+    def runner(self) -> ProcessId | None:
+        """The process that carries or last carried this run out, dead or alive; None if there never was one."""
+        data = _read_json(self.path / "runner.json")
+        return None if data is None else ProcessId(int(data["pid"]), int(data["start"]), str(data["machine"]))
+
+    def claim(self) -> None:
+        """This process carries the run out. (Which one may write is decided by the journal's lock, not by this.)"""
+        write_durably(self.path / "runner.json", json.dumps(this_process().to_json()).encode())
+
+    def ended(self) -> dict[str, Any] | None:
+        """What the last runner left behind: `exit`, `outcome`, `why`, `head`; None: it runs or was killed."""
+        return _read_json(self.path / "exit.json")
+
+    def end(self, data: dict[str, Any] | None) -> None:
+        """Write how the runner ended; None: it has begun again."""
+        if data is None:
+            (self.path / "exit.json").unlink(missing_ok=True)
+        else:
+            write_durably(self.path / "exit.json", json.dumps(data, indent=1).encode())
+
+    def discard(self) -> None:
+        """Remove a run that never began. A folder with a journal stays, whatever is asked."""
+        if not self.journal.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def state_home() -> Path:
+    """`$XDG_STATE_HOME/drkit`."""
+    from platformdirs import user_state_path
+
+    return user_state_path("drkit")
+
+
+def new(home: Path | None = None, *, taken: Callable[[str], bool] = lambda run: False) -> RunFolder:
+    """A new, empty run folder, 0700. `taken` says whether an id is in use elsewhere (in the state store).
+
+    UsageError if the folder cannot be made.
+    """
+    runs = (home or state_home()) / "runs"
+    try:
+        runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            id = "".join(secrets.choice(ALPHABET) for _ in range(_ID_LENGTH))
+            if id[0].isdigit() or id == "last" or taken(id):
+                continue
+            try:
+                (runs / id).mkdir(mode=0o700)  # atomic: two commands cannot get the same id
+            except FileExistsError:
+                continue
+            (runs / id / "spool").mkdir(mode=0o700)
+            return RunFolder(runs / id)
+    except OSError as error:
+        raise UsageError(
+            f"no run can be kept in {runs}: {error.strerror}", hint="export XDG_STATE_HOME=/var/tmp/drkit-state"
+        ) from error
+
+
+def adopt(id: str, home: Path | None = None) -> RunFolder:
+    """The folder of a run that began on another machine, made if it is not there."""
+    path = (home or state_home()) / "runs" / id
+    (path / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return RunFolder(path)
+
+
+def all_runs(home: Path | None = None) -> list[RunFolder]:
+    """Every run of this user on this machine that was asked for, oldest first."""
+    runs = (home or state_home()) / "runs"
+    if not runs.is_dir():
+        return []
+    asked = [(path / "request.json", path) for path in runs.iterdir()]
+    dated = sorted((request.stat().st_mtime_ns, path) for request, path in asked if request.exists())
+    return [RunFolder(path) for _, path in dated]
+
+
+def find(run: str, home: Path | None = None) -> RunFolder:
+    """The folder of `run`, or of the newest one for `last`. UsageError names the closest ids."""
+    known = all_runs(home)
+    if run == "last":
+        if not known:
+            raise UsageError("there is no run on this machine yet", hint="drkit plan --region REGION")
+        return known[-1]
+    for folder in known:
+        if folder.id == run:
+            return folder
+    ids = [folder.id for folder in known]
+    close = difflib.get_close_matches(run, ids, n=3, cutoff=0.5)
+    raise UsageError(
+        f'there is no run "{run}" on this machine' + (f"; did you mean {' or '.join(close)}?" if close else ""),
+        hint="drkit runs" if ids else f"drkit resume {run} --state URL",
+    )
+
+
+def alive(folder: RunFolder) -> bool:
+    """A runner carries this run out right now, on this machine."""
+    runner = folder.runner()
+    return runner is not None and runner.here and not runner.dead
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file as a whole: whoever reads it, also after a crash, sees the old content or the new. OSError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        data: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise JournalError(f"{path} cannot be read: {error}", state="Nothing was changed.") from error
+    return data
