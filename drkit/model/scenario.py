@@ -71,14 +71,6 @@ class Schedule(Spec):
     skip_when: list[Literal["open_incident", "change_freeze"]] = Field(default_factory=list)
 
 
-class StandIn(Spec):
-    """A recorded answer to gates of one role; every stand-in is a different person. Never covers a fence override."""
-
-    name: str
-    answer: Literal["approve", "reject"] = "approve"
-    reason: str = "recorded drill policy"
-
-
 class Scenario(Spec):
     """Steady state, faults, and what must bring the service back."""
 
@@ -97,8 +89,8 @@ class Scenario(Spec):
     targets: dict[str, Target] = Field(default_factory=dict)
     steady_state: list[Expectation] = Field(default_factory=list)
     method: Annotated[list[MethodStep], Field(min_length=1)]
-    approvals: dict[str, list[StandIn]] = Field(default_factory=dict)
-    """Recorded policy by role: who stands in at the gates of a drill."""
+    approvals: dict[str, Literal["approve", "reject"]] = Field(default_factory=dict)
+    """Recorded policy by role: what a drill's gates are answered with. Never covers the override of a fence."""
     stop_when: list[Expression] = Field(default_factory=list)
     rollback: Literal["always", "on_deviation", "never"] = "always"
     objectives: Objectives = Objectives()
