@@ -1,8 +1,8 @@
 """Processes known by pid *and* start time, signalled through pidfds, found again by the mark in their environment.
 
 A pid alone is a number that the kernel hands out again; with the start time (field 22 of /proc/PID/stat) it is one
-process. Everything that the sandbox starts carries `DRKIT_WORLD` and `DRKIT_SITE` in its environment, and so do its
-descendants: that is how what is left of a world is found when all that knew of it was killed.
+process. Everything that the sandbox starts carries `DRKIT_SANDBOX_WORLD` and `DRKIT_SANDBOX_SITE` in its environment,
+and so do its descendants: that is how what is left of a world is found when all that knew of it was killed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from drkit.errors import DrkitError
 
-WORLD_VARIABLE = "DRKIT_WORLD"
-SITE_VARIABLE = "DRKIT_SITE"
+WORLD_VARIABLE = "DRKIT_SANDBOX_WORLD"
+SITE_VARIABLE = "DRKIT_SANDBOX_SITE"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _IPC_RMID = 0

@@ -51,7 +51,8 @@ class Agent:
         )
         self.log_path = Path(config["log"])
         self.replicator_password = Path(config["replicator_password_file"])
-        self.sql = ServerSession(self.server, Path(config["superuser_password_file"]))
+        self.superuser_password = Path(config["superuser_password_file"])
+        self.sql = ServerSession(self.server, self.superuser_password)
         self.memory = AgentMemory(Path(config["state"]))
         self.term_s = float(config["term_s"])
         self.acquire_within_s = 2 * (self.term_s + float(config["margin_s"])) + 1
@@ -87,7 +88,19 @@ class Agent:
             return f"fenced: {self.memory.fenced['reason']}"
         return "the server is stopping" if self.draining else "the server is not running"
 
-    # -- starting and stopping the server ----------------------------------------------------------------------------
+    # -- making, starting and stopping the server ----------------------------------------------------------------------
+
+    async def make_server(self, how: dict[str, Any]) -> None:
+        """Create the data folder if there is none: a new database, or a clone of `upstream`. Raises DrkitError."""
+        if (self.server.data / "PG_VERSION").exists():
+            return
+        if "upstream" in how:
+            upstream = Endpoint(str(how["upstream"]["host"]), int(how["upstream"]["port"]))
+            password = self.replicator_password.read_text().strip()
+            await asyncio.to_thread(postgres.clone, self.server, upstream, password)
+        else:
+            password = self.superuser_password.read_text().strip()
+            await asyncio.to_thread(postgres.initialise, self.server, password, {})
 
     async def start_server(self) -> None:
         """Start PostgreSQL and wait until it answers. Raises DrkitError."""
@@ -335,9 +348,11 @@ async def run(config: dict[str, Any]) -> None:
     """Serve until SIGTERM.
 
     Config: site, host, port, admin_port, binaries, data, sockets, log, state, witness, term_s, margin_s,
-    superuser_password_file, replicator_password_file, and `fenced` (a reason) if the server must not be started.
+    superuser_password_file, replicator_password_file, `make` ({} for a new database, {upstream: {host, port}} for a
+    clone; only if there is no data yet), and `fenced` (a reason) if the server must not be started.
     """
     agent = Agent(config)
+    await agent.make_server(config["make"])
     if config.get("fenced") and not agent.server.standby_signal.exists():
         agent.memory.fence(str(config["fenced"]))
     port = await agent.door.listen(config["host"], int(config.get("port", 0)))

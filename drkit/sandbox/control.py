@@ -1,0 +1,185 @@
+"""The world's control API: HTTP on loopback, inside the supervisor.
+
+GET  /status                             parts, links, outages
+POST /outage      {region}               cut its links and kill its processes in one instant
+POST /restore     {region}               mend the links, start its parts; a former primary stays fenced
+POST /links/NAME  {delay_s?, cut?, reset?}
+POST /replication {mode: sync|async}
+POST /kill        {part, signal?}        SIGKILL, SIGSTOP, SIGCONT or SIGTERM for one part
+POST /down        {}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+from drkit.errors import DrkitError
+from drkit.sandbox.layout import OUTSIDE, REGIONS, address, other
+from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
+
+if TYPE_CHECKING:
+    from drkit.sandbox.supervisor import Supervisor
+
+_SIGNALS = ("SIGKILL", "SIGSTOP", "SIGCONT", "SIGTERM")
+
+
+async def serve_control(supervisor: Supervisor) -> str:
+    """Start answering; the base URL."""
+    control = Control(supervisor)
+    host = address(OUTSIDE, "admin")
+    _, port = await serve(control.handle, host)
+    return f"http://{host}:{port}"
+
+
+class Control:
+    """What the API does, verb by verb."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+        self._changing = asyncio.Lock()
+
+    async def handle(self, request: Message) -> Answer:
+        """Dispatch; errors of ours become 409 with `error` and `hint`."""
+        body = request.json()
+        if not isinstance(body, dict):
+            raise ValueError("expected a JSON object")
+        try:
+            match request.method, request.path.strip("/").split("/"):
+                case "GET", ["status"]:
+                    return answer(self.status())
+                case "POST", ["outage"]:
+                    return answer(await self.outage(_region(body)))
+                case "POST", ["restore"]:
+                    return answer(await self.restore(_region(body)))
+                case "POST", ["links", name]:
+                    return answer(await self.change_link(name, body))
+                case "POST", ["replication"]:
+                    return answer(await self.replicate(str(body.get("mode"))))
+                case "POST", ["kill"]:
+                    return answer(self.kill(str(body.get("part")), str(body.get("signal", "SIGKILL"))))
+                case "POST", ["down"]:
+                    self.supervisor.stopping.set()
+                    return answer({"stopping": True})
+        except DrkitError as error:
+            return answer({"error": error.message, "hint": error.hint}, 409)
+        return answer({"error": f"no {request.method} {request.path}"}, 404)
+
+    def status(self) -> dict[str, Any]:
+        """Everything that runs or should."""
+        return {
+            "parts": [
+                {
+                    "name": part.name,
+                    "site": part.site,
+                    "pid": part.process.pid,
+                    "start": part.process.start,
+                    "running": part.running,
+                    "ready": part.ready,
+                }
+                for part in self.supervisor.parts.values()
+            ],
+            "links": [_shown(self.supervisor, name) for name in self.supervisor.links],
+            "outages": sorted(self.supervisor.outages),
+        }
+
+    async def outage(self, region: str) -> dict[str, Any]:
+        """Black the region out; then tell the cloud part, whose process lives outside the region, to refuse it."""
+        killed = self.supervisor.black_out(region)
+        return {"region": region, "killed": len(killed), "cloud": await self._cloud(region, "refuse")}
+
+    async def restore(self, region: str) -> dict[str, Any]:
+        """Power and network are back. What was killed starts; the database does not write until told to."""
+        async with self._changing:
+            supervisor = self.supervisor
+            for link in supervisor.links_of(region):
+                # The replication link ends in both regions: it stays cut while the other one is dark.
+                if link.name != "replication" or other(region) not in supervisor.outages:
+                    await link.mend()
+            supervisor.outages.discard(region)
+            names = [part.name for part in supervisor.parts.values() if part.site == region and not part.running]
+            changes = {f"agent-{region}": {"fenced": f"{region} came back after an outage"}}
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(supervisor.restart(name, **changes.get(name, {})))
+            return {"region": region, "started": names, "cloud": await self._cloud(region, "ok")}
+
+    async def _cloud(self, region: str, mode: str) -> dict[str, Any] | None:
+        """The cloud part's answer; None if this world has no cloud part."""
+        part = self.supervisor.parts.get("aws")
+        if part is None or not part.running:
+            return None
+        url = f"{part.ready['admin']['url']}/regions/{region}"
+        try:
+            found = (await fetch("POST", url, {"mode": mode}, timeout_s=5)).json()
+        except OSError as error:
+            raise DrkitError(f"the cloud part does not answer: {error or type(error).__name__}") from error
+        return found if isinstance(found, dict) else None
+
+    async def change_link(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Set a link's delay, cut or mend it, reset what runs over it."""
+        link = self.supervisor.links.get(name)
+        if link is None:
+            raise DrkitError(f"there is no link {name} (known: {', '.join(sorted(self.supervisor.links))})")
+        if (delay_s := body.get("delay_s")) is not None:
+            if not isinstance(delay_s, int | float) or not 0 <= delay_s <= 10:
+                raise ValueError(f"delay_s is between 0 and 10 seconds, not {delay_s!r}")
+            link.delay_s = float(delay_s)
+        if body.get("cut") is True:
+            link.cut()
+        elif body.get("cut") is False:
+            await link.mend()
+        if body.get("reset"):
+            link.reset()
+        return _shown(self.supervisor, name)
+
+    async def replicate(self, mode: str) -> dict[str, Any]:
+        """Make the present writer wait for its standby, or not."""
+        if mode not in ("sync", "async"):
+            raise ValueError(f"mode is sync or async, not {mode!r}")
+        for region in REGIONS:
+            agent = self.supervisor.parts.get(f"agent-{region}")
+            if agent is None or not agent.running:
+                continue
+            url = f"http://{agent.ready['host']}:{agent.ready['admin_port']}"
+            try:
+                if (await fetch("GET", f"{url}/status", timeout_s=3)).json()["role"] != "primary":
+                    continue
+                reply = await fetch("POST", f"{url}/replication", {"mode": mode, "standby": other(region)}, timeout_s=5)
+            except OSError as error:
+                raise DrkitError(f"agent-{region} does not answer: {error or type(error).__name__}") from error
+            if reply.status != 200:
+                raise DrkitError(f"agent-{region}: {reply.json().get('error')}")
+            return {"mode": mode, "writer": region}
+        raise DrkitError("there is no writer whose replication could be changed")
+
+    def kill(self, name: str, number: str) -> dict[str, Any]:
+        """Signal one part, and only it."""
+        part = self.supervisor.parts.get(name)
+        if part is None:
+            raise DrkitError(f"there is no part {name} (known: {', '.join(sorted(self.supervisor.parts))})")
+        if number not in _SIGNALS:
+            raise ValueError(f"signal is one of {', '.join(_SIGNALS)}, not {number!r}")
+        return {"part": name, "signal": number, "sent": part.process.send(signal.Signals[number])}
+
+
+def _region(body: dict[str, Any]) -> str:
+    region = body.get("region")
+    if region not in REGIONS:
+        raise ValueError(f"region is one of {', '.join(REGIONS)}, not {region!r}")
+    return str(region)
+
+
+def _shown(supervisor: Supervisor, name: str) -> dict[str, Any]:
+    link = supervisor.links[name]
+    return {
+        "name": name,
+        "delay_s": link.delay_s,
+        "cut": link.is_cut,
+        "connections": link.connections,
+        "routes": [
+            {"listen": f"{route.listen.host}:{route.listen.port}", "to": f"{route.upstream.host}:{route.upstream.port}"}
+            for route in link.routes
+        ],
+    }
