@@ -1,0 +1,46 @@
+"""The world's control API as a provider: how actions of the sandbox reach the supervisor."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from drkit.errors import NotSupported, StepFailed, Unobservable
+from drkit.model.environment import Environment
+from drkit.providers.http import Answer, Http
+
+
+class World:
+    """The sandbox's supervisor. Unobservable if it does not answer, NotSupported where there is no sandbox."""
+
+    def __init__(self, control: str) -> None:
+        self._control = control
+        self._http = Http()
+
+    @classmethod
+    def connect(cls, environment: Environment, secrets: object) -> Self:
+        """A client; opens nothing yet. NotSupported for an environment that is no sandbox."""
+        if environment.control is None:
+            raise NotSupported(f"{environment.name} is not a sandbox: nothing here can take a region down.")
+        return cls(environment.control)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
+    async def status(self) -> dict[str, Any]:
+        """Parts, links and outages as they are now."""
+        return _body(await self._http.request("GET", f"{self._control}/status", timeout_s=5))
+
+    async def change(self, path: str, body: dict[str, Any], *, timeout_s: float = 30) -> dict[str, Any]:
+        """Ask for a change. StepFailed with the supervisor's own words if it refuses."""
+        answer = await self._http.request("POST", f"{self._control}{path}", json_body=body, timeout_s=timeout_s)
+        if answer.status >= 400:
+            raise StepFailed(f"The sandbox refused {path}: {_body(answer).get('error')}.", world="untouched")
+        return _body(answer)
+
+
+def _body(answer: Answer) -> dict[str, Any]:
+    found = answer.json()
+    if not isinstance(found, dict):
+        raise Unobservable(f"The sandbox answered {answer.status} with something that is no object.")
+    return found
