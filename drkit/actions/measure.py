@@ -1,0 +1,143 @@
+"""What users see, by the environment's prober; whether a region is impaired, by several vantage points outside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from drkit.catalog import probe
+from drkit.context import Context
+from drkit.errors import Unobservable
+from drkit.measure.journeys import UsersNow, users_now
+from drkit.model.observation import Observation
+from drkit.model.params import Params, SiteName
+from drkit.providers.aws import Aws
+from drkit.providers.http import Http
+from drkit.providers.witness import WitnessClient
+
+
+class Users(Params):
+    """Which stretch of the prober's readings to look at."""
+
+    over_s: float = 5.0
+    """The last so many seconds."""
+
+
+class UsersSeen(Observation):
+    """What simulated users saw in the last seconds. `failing_for_s` is 0 while the objective is met."""
+
+    success_rate: float
+    journeys: int
+    failed: int
+    writes_ok: int
+    failing_for_s: float
+    served_by: dict[str, int]
+
+
+async def look_at_users(ctx: Context, over_s: float) -> UsersNow:
+    """What the environment's prober saw. Unobservable if there is none or it is not running."""
+    prober = ctx.environment.prober
+    if prober is None:
+        raise Unobservable("This environment has no prober.")
+    current = Path(prober.folder) / "current.json"
+    try:
+        probes = Path(json.loads(await anyio.Path(current).read_text(encoding="utf-8"))["files"]["probes"])
+    except (OSError, ValueError, KeyError) as error:
+        raise Unobservable(f"No prober is running: {current} does not say where its readings are.") from error
+    return await anyio.to_thread.run_sync(lambda: users_now(probes, over_s=over_s, objective=prober.objective))
+
+
+@probe("measure.users", side="neither")
+async def users(ctx: Context, p: Users) -> UsersSeen:
+    """Success rate of the prober's journeys, over all clients, and which site served them."""
+    seen = await look_at_users(ctx, p.over_s)
+    return UsersSeen(
+        success_rate=seen.success_rate,
+        journeys=seen.journeys,
+        failed=seen.failed,
+        writes_ok=seen.writes_ok,
+        failing_for_s=seen.failing_for_s,
+        served_by=dict(seen.served_by),
+    )
+
+
+class Suspect(Params):
+    """The region in question."""
+
+    site: SiteName = "source"
+    """Region that is thought to be impaired."""
+    over_s: float = 1.5
+    """Stretch of the users' readings to judge by, in seconds."""
+
+
+class Impairment(Observation):
+    """What independent vantage points outside the region say of it. Each is `ok`, `failing` or `unknown`."""
+
+    users: str
+    entry: str
+    """The region's entry for users, asked directly."""
+    api: str
+    """The region's AWS API."""
+    writer: str
+    """The region's database writer, as the witness sees its lease."""
+    failing: int
+    """How many say that it fails."""
+    users_success_rate: float | None = None
+
+
+@probe("measure.impairment")
+async def impairment(ctx: Context, p: Suspect) -> Impairment:
+    """Ask four vantage points outside a region at once: users, its entry, its AWS API, the witness."""
+    said: dict[str, str] = {}
+    rate: list[float] = []
+
+    async def ask_users() -> None:
+        try:
+            seen = await look_at_users(ctx, p.over_s)
+        except Unobservable:
+            said["users"] = "unknown"
+            return
+        rate.append(seen.success_rate)
+        prober = ctx.environment.prober
+        said["users"] = "ok" if prober is None or seen.success_rate >= prober.objective else "failing"
+
+    async def ask_entry() -> None:
+        site, service = ctx.site(p.site), ctx.environment.service
+        if site.edge is None or service is None:
+            said["entry"] = "unknown"
+            return
+        url = f"{service.scheme}://{service.hostname}:{service.port}/healthz"
+        try:
+            answer = await ctx.use(Http).request("GET", url, pin=site.edge, timeout_s=1)
+        except Unobservable:
+            said["entry"] = "failing"
+            return
+        said["entry"] = "ok" if answer.status < 500 else "failing"
+
+    async def ask_api() -> None:
+        with anyio.move_on_after(1.5) as limit:
+            try:
+                await ctx.use(Aws).call(p.site, "sts", "get_caller_identity")
+                said["api"] = "ok"
+            except Unobservable:
+                said["api"] = "failing"
+        if limit.cancelled_caught:
+            said["api"] = "failing"
+
+    async def ask_witness() -> None:
+        try:
+            lease = await ctx.use(WitnessClient).lease()
+        except Unobservable:
+            said["writer"] = "unknown"
+            return
+        late = lease.site == p.site and lease.seconds_since_renewal > lease.term_s / 2
+        said["writer"] = "failing" if late else "ok" if lease.site == p.site else "unknown"
+
+    async with anyio.create_task_group() as group:
+        for ask in (ask_users, ask_entry, ask_api, ask_witness):
+            group.start_soon(ask)
+    failing = sum(word == "failing" for word in said.values())
+    return Impairment.model_validate({**said, "failing": failing, "users_success_rate": rate[0] if rate else None})

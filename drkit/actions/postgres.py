@@ -1,0 +1,234 @@
+"""PostgreSQL: fence the old writer, promote the new one. Who may write is what the witness says, not what we sent.
+
+Both sides of a replicated pair carry the same system identifier, so it proves the pair and the role proves the side.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from drkit.catalog import action, probe
+from drkit.context import Context
+from drkit.errors import Unobservable
+from drkit.model.observation import Observation, State
+from drkit.model.params import Params, SiteName
+from drkit.providers.postgres import Postgres, why_not_meant
+from drkit.providers.witness import WitnessClient, WriterLease
+
+
+class DatabaseSide(Params):
+    """One side of a replicated database."""
+
+    database: str
+    """Name of the database in the environment."""
+    site: SiteName
+    """Side that is meant: a site's name, `source` or `target`."""
+
+
+class Writer(Observation):
+    """What a server says of itself, and what the witness says of the writer's lease."""
+
+    reachable: bool
+    """The server answered; None of its own words are known otherwise."""
+    why: str | None = None
+    """Why it is not reachable, or why who answered is not who was meant."""
+    system_identifier: str | None = None
+    in_recovery: bool | None = None
+    read_only: bool | None = None
+    waits_for_standby: bool | None = None
+    """Commits wait for a synchronous standby, and none is connected."""
+    is_other_side: bool | None = None
+    """Who answered here is the server that also answers on another side. Null: no other side could be asked."""
+    lease_site: str | None = None
+    lease_epoch: int | None = None
+    lease_expired: bool | None = None
+    lease_revoked: str | None = None
+    lease_released: bool | None = None
+    seconds_since_renewal: float | None = None
+    witness: str | None = None
+
+
+_WRITER = """
+select (select system_identifier::text from pg_control_system()) as system_identifier,
+       pg_is_in_recovery() as in_recovery,
+       current_setting('transaction_read_only') = 'on' as read_only,
+       current_setting('cluster_name') as cluster_name,
+       current_setting('synchronous_standby_names') <> ''
+         and not exists (select from pg_stat_replication where sync_state in ('sync', 'quorum')) as waits_for_standby
+"""
+
+
+async def _lease(ctx: Context) -> WriterLease | None:
+    """What the witness says; None if there is none or it does not answer: unknown, never free."""
+    try:
+        return await ctx.use(WitnessClient).lease()
+    except Unobservable:
+        return None
+
+
+async def _server(ctx: Context, p: DatabaseSide) -> dict[str, object]:
+    """What the server says of itself. Silence is an answer here: it is what the lease is for."""
+    try:
+        rows = await ctx.use(Postgres).query(p.database, p.site, _WRITER, timeout_s=1)
+    except Unobservable as error:
+        return {"reachable": False, "why": error.message}
+    return {"reachable": True, **rows[0]}
+
+
+async def _is_other_side(ctx: Context, p: DatabaseSide, name: object) -> bool | None:
+    """Whether a server of this cluster name also answers elsewhere: then the address of this side leads there."""
+    found: set[object] = set()
+    for side in ctx.environment.databases:
+        if side.name == p.database and side.site != p.site:
+            said = await _server(ctx, DatabaseSide(database=p.database, site=side.site))
+            found.add(said.get("cluster_name"))
+    found -= {None, ""}
+    return name in found if found else None
+
+
+@probe("postgres.writer")
+async def writer(ctx: Context, p: DatabaseSide) -> Writer:
+    """Whether a server answers, as what, and whether the witness counts it as the writer."""
+    side = ctx.environment.database(p.database, p.site)
+    said = await _server(ctx, p)
+    name = said.pop("cluster_name", None)
+    lease = await _lease(ctx)
+    now = Writer.model_validate(
+        {
+            **said,
+            "is_other_side": await _is_other_side(ctx, p, name) if name else None,
+            "answered_by": f"{side.address} system {said['system_identifier']}" if said["reachable"] else None,
+            **_said_of(lease),
+            "witness": ctx.environment.witness.name if ctx.environment.witness and lease else None,
+        }
+    )
+    if now.reachable and now.system_identifier != side.system_identifier:
+        return now.model_copy(update={"why": f"system {now.system_identifier} is not {side.system_identifier}"})
+    return now
+
+
+def _said_of(lease: WriterLease | None) -> dict[str, object]:
+    if lease is None:
+        return {}
+    return {
+        "lease_site": lease.site,
+        "lease_epoch": lease.epoch,
+        "lease_expired": lease.expired,
+        "lease_revoked": lease.revoked,
+        "lease_released": lease.released,
+        "seconds_since_renewal": round(lease.seconds_since_renewal, 3),
+    }
+
+
+class Fence(DatabaseSide):
+    """Make the old writer unable to write, and see it: revoke its lease first, so that it cannot come back."""
+
+    reason: str = "failover"
+    """Written down at the witness and told to clients that are turned away."""
+
+
+@action(
+    "postgres.fence", observe=writer, repeat="safe", fences=True, unfenced=False, timeout_s=60, poll_s=0.1,
+    irreversible="from here on only failback may make this side a writer again",
+)  # fmt: skip
+async def fence(ctx: Context, p: Fence, before: Writer) -> None:
+    """Revoke the writer's lease at the witness; a writer that still hears stops by itself and hands everything over."""
+    client = ctx.use(WitnessClient)
+    lease = await client.lease()
+    # Never another side's lease: once the target is the writer, revoking would take the recovered service down.
+    if lease.site in (None, p.site) and lease.revoked is None:
+        await client.revoke(f"{p.reason} ({ctx.token})")
+
+
+@fence.check
+def fenced(p: Fence, now: Writer) -> State:
+    """Observed read-only, or witnessed: released or run out, and never to be renewed. Silence alone is unknown."""
+    if now.lease_expired is not None:
+        if now.lease_site not in (None, p.site):
+            return State.HOLDS  # the witness grants a lease only when the one before cannot be used any more
+        if now.lease_expired and now.lease_revoked is not None:
+            return State.HOLDS
+        return State.IN_PROGRESS if now.lease_revoked is not None else State.ABSENT
+    if not now.reachable or now.why is not None or now.is_other_side is not False:
+        return State.UNKNOWN
+    return State.HOLDS if now.in_recovery else State.ABSENT
+
+
+class Promote(DatabaseSide):
+    """Make a standby the writer, once the other side cannot write any more."""
+
+    wait_s: float = 30.0
+    """How long the server may take to replay what it has, in seconds."""
+
+
+@action(
+    "postgres.promote", observe=writer, repeat="safe", promotes=True, timeout_s=90, poll_s=0.1,
+    irreversible="what the old primary alone has is left behind, and it cannot be followed any more",
+)  # fmt: skip
+async def promote(ctx: Context, p: Promote, before: Writer) -> None:
+    """Ask a standby, having compared who answers, to finish recovery and begin a timeline of its own."""
+    statement = ("select pg_promote(true, %s)", (int(p.wait_s),))
+    await ctx.use(Postgres).change(
+        p.database, p.site, [statement], role="standby", timeout_s=p.wait_s + 5, transaction=False
+    )
+
+
+@promote.check
+def promoted(p: Promote, now: Writer) -> State:
+    """Out of recovery, accepting writes, and holder of the writer's lease: one without the others is no writer."""
+    if not now.reachable or now.lease_site is None:
+        return State.UNKNOWN
+    if now.why is not None or now.is_other_side:
+        return State.UNKNOWN
+    if now.in_recovery:
+        return State.ABSENT
+    holds_lease = now.lease_site == p.site and not now.lease_expired and now.lease_revoked is None
+    return State.HOLDS if holds_lease and not now.read_only and not now.waits_for_standby else State.IN_PROGRESS
+
+
+class Replication(Observation):
+    """Positions of a database. What the source would have to answer is null with `source` unreachable."""
+
+    source: Literal["answered", "unreachable"]
+    source_lsn: str | None = None
+    target_lsn: str | None = None
+    target_replayed_lsn: str | None = None
+    target_is_standby: bool
+    last_canary_n: int | None = None
+    loss_s: float | None = None
+    """Age of the newest canary on the target: what would be lost if it were promoted now. Null: there is none."""
+
+
+class Pair(Params):
+    """A replicated database, both sides."""
+
+    database: str
+    """Name of the database in the environment."""
+
+
+_POSITIONS = """
+select pg_is_in_recovery() as target_is_standby,
+       (case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end)::text as target_lsn,
+       pg_last_wal_replay_lsn()::text as target_replayed_lsn,
+       (select max(n) from canary) as last_canary_n,
+       extract(epoch from clock_timestamp() - (select max(written_at) from canary))::float8 as loss_s
+"""
+
+
+@probe("postgres.replication", side="neither")
+async def replication(ctx: Context, p: Pair) -> Replication:
+    """How far the target has got, and the source if it still answers within a second."""
+    postgres = ctx.use(Postgres)
+    target = (await postgres.query(p.database, ctx.target, _POSITIONS))[0]
+    meant = ctx.environment.database(p.database, ctx.target)
+    who = await postgres.identity(p.database, ctx.target)
+    if (why := why_not_meant(who, meant, "any")) is not None:
+        raise Unobservable(f"The target does not answer as itself: {why}.")
+    sql = "select (case when pg_is_in_recovery() then null else pg_current_wal_lsn() end)::text as lsn"
+    try:
+        source_lsn = (await postgres.query(p.database, ctx.source, sql, timeout_s=1))[0]["lsn"]
+    except Unobservable:
+        return Replication.model_validate({"source": "unreachable", **target, "answered_by": str(meant.address)})
+    return Replication.model_validate(
+        {"source": "answered", "source_lsn": source_lsn, **target, "answered_by": str(meant.address)}
+    )
