@@ -118,7 +118,7 @@ class Canary:
         return True
 
     async def _write_on(self, connection: psycopg.AsyncConnection[Any], stop: asyncio.Event) -> None:
-        site = next((s.site for s in self._servers if _is(s.address, connection)), None)
+        site = next(s.site for s in self._servers if _is(s.address, connection))
         pace_s = 1 / self.config.rate_per_s
         while not stop.is_set() and not connection.closed:
             due = time.monotonic() + pace_s
@@ -127,7 +127,7 @@ class Canary:
                 return
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    async def _write(self, connection: psycopg.AsyncConnection[Any], site: str | None) -> bool:
+    async def _write(self, connection: psycopg.AsyncConnection[Any], site: str) -> bool:
         """One numbered write, logged as it came out. False: look for the writer again."""
         self.number += 1
         sent_s = time.monotonic()
@@ -168,7 +168,7 @@ class Canary:
             raise error
         return error
 
-    def _log(self, outcome: str, site: str | None, sent_s: float, reason: str | None) -> None:
+    def _log(self, outcome: str, site: str, sent_s: float, reason: str | None) -> None:
         self.ledger.write(
             {
                 "what": "write", "outcome": outcome, "n": self.number, "site": site,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, MinLen
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drkit.errors import DrkitError
 from drkit.measure.canary import Canary, CanaryConfig, first_number
@@ -59,6 +59,8 @@ class ProberConfig(BaseModel):
     window_s: Annotated[float, Gt(0)] = 30.0
     """W and the objective are only noted in the header: they are terms of the evaluation, not of the measurement."""
     objective: float = 0.99
+    order: dict[str, Json] = Field(default={"product": 1, "quantity": 1})
+    """What a user orders; `customer` and a `reference` of its own are added to each."""
     canary: CanaryConfig | None = None
 
 
@@ -69,9 +71,14 @@ class Prober:
         self.config = config
         self.id = id or f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
         self.users = [
-            User(i, Resolver(_from(config.resolvers, i)), config.hostname, config.port) for i in range(config.clients)
+            User(i, Resolver(_from(config.resolvers, i)), config.hostname, config.port, config.order)
+            for i in range(config.clients)
         ]
         self._journeys: set[asyncio.Task[None]] = set()
+
+    def path(self, kind: ReadingsKind) -> Path:
+        """Where readings of this kind are."""
+        return self.config.folder / f"{kind}-{self.id}.jsonl"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Measure until told to stop. OSError: the readings cannot be written, so nothing is measured any more."""
@@ -167,9 +174,8 @@ class Prober:
             "hostname": config.hostname, "port": config.port, "clients": config.clients, "timeout_s": config.timeout_s,
             "window_s": config.window_s, "objective": config.objective,
         }  # fmt: skip
-        path = config.folder / f"{kind}-{self.id}.jsonl"
         return ReadingsWriter(
-            path, id=self.id, kind=kind, interval_s=interval_s, settings=settings, sync_elsewhere=True
+            self.path(kind), id=self.id, kind=kind, interval_s=interval_s, settings=settings, sync_elsewhere=True
         )
 
     def _announce(self, files: Iterable[ReadingsWriter]) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from drkit.model.environment import Address
+from drkit.model.values import Json
 
 Kind = Literal["browse", "order"]
 
@@ -88,13 +89,15 @@ class User:
     resolver: Resolver
     hostname: str
     port: int
+    order: Mapping[str, Json] = field(default_factory=dict)
+    """What an order says beside who orders and the reference."""
 
     async def journey(self, kind: Kind, reference: str, answer: Answer) -> None:
         """Browse the catalog, or place an order called `reference`. JourneyFailed says why it did not work."""
         body = b""
         if kind == "order":
-            customer = f"user-{self.number:02}"
-            body = json.dumps({"sku": "probe", "quantity": 1, "customer": customer, "reference": reference}).encode()
+            who = {"customer": f"customer-{self.number + 1}", "reference": reference}
+            body = json.dumps({**self.order, **who}).encode()
         line = "GET /catalog HTTP/1.1" if kind == "browse" else "POST /orders HTTP/1.1"
         request = (
             f"{line}\r\nHost: {self.hostname}:{self.port}\r\nUser-Agent: drkit-prober\r\nAccept: application/json\r\n"
@@ -123,10 +126,10 @@ class User:
 
 async def _reply(reader: asyncio.StreamReader, answer: Answer) -> bytes:
     """Read one HTTP/1.1 reply; the status is noted as soon as it is known. ValueError: not HTTP."""
-    version, status, *_ = (await reader.readuntil(b"\r\n")).split(None, 2)
-    if not version.startswith(b"HTTP/"):
+    words = (await reader.readuntil(b"\r\n")).split()
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
         raise ValueError("not HTTP")
-    answer.status = int(status)
+    answer.status = int(words[1])
     length: int | None = None
     while (line := (await reader.readuntil(b"\r\n")).strip()) != b"":
         name, _, value = line.partition(b":")
