@@ -44,11 +44,12 @@ echo "$fencing" >"$home/fence.new" && mv "$home/fence.new" "$home/fence"
 exec 8>&-
 started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 alive() { read -r pid born <"$job/pid" 2>/dev/null && [ -n "$born" ] && [ "$(started "$pid")" = "$born" ]; }
+vanished() { echo "the job of $token ended without leaving its exit code"; rm -f "$job/pid"; exit 94; }
 adopted=1
 if [ -f "$job/exit" ] && [ "$(cat "$job/exit")" = 0 ]; then :
 elif [ -f "$job/pid" ] && alive; then :
 elif [ -f "$job/pid" ] && [ ! -f "$job/exit" ]; then
-  echo "the job of $token ended without leaving its exit code"; rm -f "$job/pid"; exit 94
+  vanished
 else
   adopted=0
   rm -f "$job/exit" "$job/pid"
@@ -59,7 +60,10 @@ else
   ' drkit-job "$job" "$@" </dev/null >/dev/null 2>&1 9>&- &
 fi
 ticks=$((wait_s * 20))
-while [ ! -f "$job/exit" ] && [ "$ticks" -gt 0 ]; do sleep 0.05; ticks=$((ticks - 1)); done
+while [ ! -f "$job/exit" ] && [ "$ticks" -gt 0 ]; do
+  if [ -f "$job/pid" ] && ! alive; then sleep 0.05; [ -f "$job/exit" ] || vanished; fi
+  sleep 0.05; ticks=$((ticks - 1))
+done
 [ -f "$job/exit" ] || { echo "the job of $token still runs"; exit 93; }
 echo "$adopted $(cat "$job/exit")"; cat "$job/out"
 """
