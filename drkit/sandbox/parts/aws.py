@@ -11,7 +11,7 @@ Clients talk to a gateway (`http://127.1.1.x:port`) as they would to AWS. What a
 - Every request is written down, also the refused ones: a refused connection is accepted, its request read, and then
   reset. botocore fails at once (`ConnectionClosedError`), and the count of what was tried is honest.
 
-Config: `{"regions": {REGION: {"address", "port"}}, "admin": {"address", "port"}, "calls": FILE, "warm": [SERVICE]}`.
+Config: `{"regions": {REGION: {"address", "port"}}, "admin": {"address", "port"}, "calls": FILE, "warm"?: [SERVICE]}`.
 Ready line: `{"regions": {REGION: {"address", "port", "url"}}, "admin": {"address", "port", "url"}}`.
 
 Admin: `GET /regions` · `POST /regions/REGION {"mode": ok|refuse|hang|503|lost, "service"?: NAME, "latency_s"?: N}`
@@ -22,6 +22,7 @@ out) or `lost` (carried out, never answered).
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import socket
@@ -278,8 +279,40 @@ def admin(cloud: Cloud, log: CallLog) -> Callable[[Request], Reply]:
     return handle
 
 
-def make_moto(warm: Sequence[str] = ()) -> WsgiApp:
-    """moto as one WSGI application; `warm` services are loaded in the background, as the first call of each is slow."""
+WARM = tuple(
+    [
+        "ec2",
+        "s3",
+        "iam",
+        "route53",
+        "acm",
+        "dynamodb",
+        "sqs",
+        "kms",
+        "secretsmanager",
+        "ecr",
+        "efs",
+        "backup",
+        "elasticache",
+        "ssm",
+        "autoscaling",
+        "elbv2",
+        "wafv2",
+        "sns",
+        "cloudwatch",
+        "cloudtrail",
+        "guardduty",
+        "events",
+        "sts",
+        "servicequotas",
+        "cloudformation",
+    ]
+)
+"""moto's names of the services that the sandbox uses, in the order in which seeding needs them."""
+
+
+def make_moto() -> Any:
+    """moto as one WSGI application."""
     from moto.server import DomainDispatcherApplication, create_backend_app
 
     def create(service: Any) -> Any:
@@ -287,25 +320,33 @@ def make_moto(warm: Sequence[str] = ()) -> WsgiApp:
             raise NotImplementedError("no such service here")
         return create_backend_app(service)
 
-    app = DomainDispatcherApplication(create)
+    return DomainDispatcherApplication(create)
 
-    def load() -> None:
-        for service in warm:
-            made = create_backend_app(service)
-            with app.lock:
-                app.app_instances.setdefault(service, made)
 
-    threading.Thread(target=load, daemon=True, name="warm").start()
-    served: WsgiApp = app
-    return served
+def warm_up(app: Any, services: Sequence[str]) -> None:
+    """Load these services now, as the first call of each is slow (of EC2, two seconds)."""
+    from moto.core.utils import get_service_model
+
+    for service in services:
+        made = app.create_app(service)
+        get_service_model(_BOTO_NAMES.get(service, service))
+        with app.lock:
+            app.app_instances.setdefault(service, made)
+    # A quarter of the loading would be spent on looking for garbage among models that stay for ever.
+    gc.freeze()
+    gc.enable()
+
+
+_BOTO_NAMES = {"servicequotas": "service-quotas"}
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     die_with_parent()
     config = load_config()
-    log = CallLog(Path(config["calls"]))
-    cloud = Cloud(config["regions"], make_moto(config.get("warm", ())), log)
+    gc.disable()  # until warm
+    log, moto = CallLog(Path(config["calls"])), make_moto()
+    cloud = Cloud(config["regions"], moto, log)
     ready: dict[str, Any] = {}
     for region, where in config["regions"].items():
         server = gateway_server(where["address"], int(where.get("port", 0)), region, cloud)
@@ -316,6 +357,7 @@ def main() -> None:
     control = serve(where["address"], int(where.get("port", 0)), admin(cloud, log))
     url = f"http://{where['address']}:{control.server_port}"
     announce(regions=ready, admin={"address": where["address"], "port": control.server_port, "url": url})
+    threading.Thread(target=warm_up, args=(moto, config.get("warm", WARM)), daemon=True, name="warm").start()
     wait_for_term()
 
 
