@@ -67,7 +67,7 @@ def as_before(p: SlowLink, before: LinkState, after: LinkState | None) -> Use | 
 class Side(Params):
     """The writer of the replicated database."""
 
-    database: str = "shop"
+    database: str = "orders"
     """Name of the database in the environment."""
     site: SiteName = "source"
     """Side that writes now."""
