@@ -52,8 +52,8 @@ def write_present(
 ) -> ReadingsRef:
     """Record which canary numbers and order ids the database holds; `source` says who answered (host, identity).
 
-    The caller reads both from the recovered primary, limited to this ledger's time (canary from `first_canary`, orders
-    of the ledger's users since its header's `at`). The file must not exist yet.
+    The caller reads both from the recovered primary, limited to what these ledgers are about: canaries from
+    `first_canary` on, orders whose `reference` begins with the id of the orders ledger. The file must not exist yet.
     """
     with ReadingsWriter(path, id=id, kind="present") as writer:
         writer.write({"what": "source", **source})

@@ -59,7 +59,7 @@ class ProberConfig(BaseModel):
     window_s: Annotated[float, Gt(0)] = 30.0
     """W and the objective are only noted in the header: they are terms of the evaluation, not of the measurement."""
     objective: float = 0.99
-    order: dict[str, Json] = Field(default={"product": 1, "quantity": 1})
+    order: dict[str, Json] = Field(default={"sku": "probe", "quantity": 1})
     """What a user orders; `customer` and a `reference` of its own are added to each."""
     canary: CanaryConfig | None = None
 

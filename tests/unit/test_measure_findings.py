@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +14,18 @@ import pytest
 from drkit.measure import ledgers, readings
 from drkit.measure.findings import Instants, findings, instants, journaled
 from drkit.measure.readings import ReadingsWriter
-from drkit.model.events import GENESIS, Answered, Began, Done, Fact, Measured, Opened, Ordered, Prepared, Row
+from drkit.model.events import GENESIS, Answered, Began, Done, Fact, Measured, Opened, Ordered, Prepared, Resumed, Row
 from drkit.model.measurements import ReadingsRef
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.values import Json, utc
 
-T0 = 1000.0
+T0 = 1000.0  # of the boot clock, and the wall clock at the same time:
+WALL = 1e9
+HERE = frozenset({socket.gethostname()})
 
 
 def stamp(t: float) -> dict[str, Json]:
-    return {"t": round(T0 + t, 6), "at": utc(1e9 + t)}
+    return {"t": round(T0 + t, 6), "at": utc(WALL + t)}
 
 
 def outage(folder: Path, *, down: tuple[float, float] = (20.0, 40.0), lost: int = 7) -> list[ReadingsRef]:
@@ -54,16 +58,25 @@ def outage(folder: Path, *, down: tuple[float, float] = (20.0, 40.0), lost: int 
         orders.write({**stamp(1.0), "what": "order", "outcome": "acknowledged", "order_id": "x", "j": 10, "client": 10})
     present = folder / "present-a.jsonl"
     ledgers.write_present(present, id="a", canary=survivors, orders=["x"], source={"answered_by": "7412"})
-    # What the writer stamped as its header's time is now; the ledger of this story began before the outage.
     return [readings.head(folder / f"{kind}-a.jsonl") for kind in ("probes", "canary", "orders", "present")]
 
 
-WHEN = Instants(T0 + 21.0, T0 + 22.0, T0 + 25.0, (T0 + 25.0, T0 + 38.0, T0 + 44.0))
+WHEN = Instants(
+    opened_s=WALL + 21.0,
+    detected_s=WALL + 21.0,
+    decided_s=WALL + 22.0,
+    fenced_s=WALL + 25.0,
+    caused_s=None,
+    changes_s=(WALL + 25.0, WALL + 38.0, WALL + 44.0),
+    hosts=HERE,
+)
 
 
 @pytest.fixture(autouse=True)
 def _long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written as if both clocks stood a second before the story."""
     monkeypatch.setattr(readings, "boottime", lambda: T0 - 1)
+    monkeypatch.setattr(time, "time", lambda: WALL - 1)
 
 
 def test_recovery_and_loss_come_out_of_the_files_alone(tmp_path: Path) -> None:
@@ -99,16 +112,31 @@ def test_without_a_prober_or_a_comparison_figures_are_none_with_reasons(tmp_path
     assert uncompared.loss is None and "was not compared" in uncompared.reasons[0]
 
 
-def test_two_clocks_are_not_compared(tmp_path: Path) -> None:
-    found = findings(outage(tmp_path), WHEN, host_boot_id="another machine")
-    assert "one clock" in found.reasons[0]
+def test_two_machines_are_not_compared(tmp_path: Path) -> None:
+    found = findings(outage(tmp_path), replace(WHEN, hosts=HERE | {"bastion-2"}))
+    assert "not made on one machine" in found.reasons[0]
     assert found.recovery is not None and found.recovery.seconds == pytest.approx(20.0)  # measured on one clock alone
     assert found.recovery.phases is None
     assert found.loss is not None and found.loss.window_seconds is None
 
 
+def test_a_wall_clock_that_was_set_meanwhile_places_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: WALL + 2)
+    found = findings(outage(tmp_path), WHEN)
+    assert "the wall clock was set by -3.0" in found.reasons[0]
+    assert found.recovery is not None and found.recovery.seconds is not None and found.recovery.phases is None
+
+
+def test_a_blip_before_the_drill_broke_anything_is_not_the_outage(tmp_path: Path) -> None:
+    refs = outage(tmp_path, down=(20.0, 21.0))
+    assert findings(refs, replace(WHEN, opened_s=WALL + 15)).recovery.seconds == pytest.approx(1.0)  # type: ignore[union-attr]
+    late = findings(refs, replace(WHEN, opened_s=WALL + 15, caused_s=WALL + 30))
+    assert late.recovery is not None and late.recovery.seconds is None
+    assert late.recovery.reason == "no outage: the success rate never fell below the objective"
+
+
 def test_an_overridden_or_unobserved_fence_leaves_the_window_open(tmp_path: Path) -> None:
-    found = findings(outage(tmp_path, lost=0), replace(WHEN, fenced_t=None))
+    found = findings(outage(tmp_path, lost=0), replace(WHEN, fenced_s=None))
     assert found.loss is not None and (found.loss.lost, found.loss.window_seconds) == (0, None)
     assert found.loss.reason == "when the old primary was fenced was not observed"
 
@@ -147,35 +175,63 @@ def rows(facts: Sequence[Fact]) -> list[Row]:
 
 def opened(t: float) -> Opened:
     return Opened(
-        t=t, run="k7qd", run_kind="drill", plan={}, plan_hash="", drkit="0", catalog="", by={}, host="h", wall=0.0
+        t=t, run="k7qd", run_kind="drill", plan={}, plan_hash="", drkit="0", catalog="", by={}, host="h", wall=WALL + t
     )
 
 
-def promotion(t: float) -> Prepared:
-    return Prepared(t=t, step="promote", attempt=1, params={}, before=None)
+def promotion(t: float, step: str = "promote") -> Prepared:
+    return Prepared(t=t, step=step, attempt=1, params={}, before=None)
 
 
 def approval(t: float, answer: str = "approve") -> Answered:
     return Answered(t=t, step="go", answer=answer, by={}, role="ic", reason="", plan_hash="", shown_hash="")
 
 
+def done(t: float, step: str) -> Done:
+    return Done(t=t, step=step, attempt=1, after=None)
+
+
 def test_instants_of_a_run_are_read_from_its_journal() -> None:
     facts: list[Fact] = [
-        opened(1.0), Began(t=2.0, by={}), approval(2.5, "reject"), approval(3.0), approval(9.0),
-        Done(t=4.0, step="fence", attempt=1, after=None), promotion(5.0),
-        Done(t=6.0, step="promote", attempt=1, after=None), Done(t=7.0, step="look", attempt=1, after=None),
+        opened(1.0), Began(t=2.0, by={}), approval(2.5, "reject"), approval(3.0), done(4.0, "fence"), promotion(5.0),
+        done(6.0, "promote"), done(7.0, "look"), approval(9.0),
     ]  # fmt: skip
-    assert instants(rows(facts), plan()) == Instants(1.0, 3.0, 4.0, (4.0, 6.0))
+    found = instants(rows(facts), plan())
+    assert (found.opened_s, found.detected_s, found.decided_s) == (WALL + 1, WALL + 1, WALL + 3)
+    assert (found.fenced_s, found.caused_s, found.changes_s) == (WALL + 4, None, (WALL + 4, WALL + 6))
+    assert found.hosts == {"h"}
+
+
+def test_the_runs_clock_stands_still_between_two_runners() -> None:
+    facts: list[Fact] = [
+        opened(1.0), Began(t=2.0, by={}), Resumed(t=3.0, by={}, host="h", wall=WALL + 103.0), done(4.0, "fence"),
+    ]  # fmt: skip
+    assert instants(rows(facts), plan()).fenced_s == WALL + 104
+
+
+def test_in_a_drill_what_is_broken_is_no_change_and_detection_decides() -> None:
+    drilled = plan()
+    parts = {"inject": "inject", "detect": "detect", "heal:inject": "heal"}
+    extra = [
+        drilled.steps[2].model_copy(update={"id": id, "kind": "action", "part": part}) for id, part in parts.items()
+    ]
+    drilled = drilled.model_copy(update={"steps": (*extra, *drilled.steps)})
+    facts: list[Fact] = [
+        opened(1.0), Began(t=2.0, by={}), promotion(3.0, "inject"), done(4.0, "inject"), done(5.0, "detect"),
+        done(6.0, "fence"), promotion(7.0), done(8.0, "heal:inject"),
+    ]  # fmt: skip
+    found = instants(rows(facts), drilled)
+    assert (found.caused_s, found.detected_s, found.decided_s) == (WALL + 3, WALL + 5, WALL + 5)
+    assert found.changes_s == (WALL + 6,)
 
 
 def test_an_approval_after_the_promotion_did_not_decide_and_an_overridden_fence_is_no_fence() -> None:
     facts: list[Fact] = [
         opened(1.0), Began(t=2.0, by={}), Ordered(t=3.0, verb="override-fence", by={}, step="fence"),
-        Done(t=4.0, step="fence", attempt=1, after=None), promotion(5.0),
-        approval(9.0),
+        done(4.0, "fence"), promotion(5.0), approval(9.0),
     ]  # fmt: skip
     found = instants(rows(facts), plan())
-    assert (found.decided_t, found.fenced_t) == (2.0, None)
+    assert (found.decided_s, found.fenced_s) == (WALL + 2, None)
 
 
 def test_of_each_readings_file_the_last_reference_counts(tmp_path: Path) -> None:
