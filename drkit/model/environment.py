@@ -47,6 +47,8 @@ class Site(Frozen):
     """Base URL of the site's AWS API; None: the real one."""
     edge: Address | None = None
     """Where users' requests enter this site: what `pin` pins to."""
+    edge_admin: str | None = None
+    """Base URL of the entry's administration (`PUT /_edge/maintenance`, `GET /_edge/status`); None: it has none."""
     routing_endpoint: str | None = None
     """Base URL of a data-plane endpoint of the routing controls in this site."""
 
@@ -138,6 +140,8 @@ class Sink(Frozen):
     audience: Literal["responders", "stakeholders", "customers", "regulator", "drill"]
     real: bool = True
     """False: reaches nobody (a recorder); a drill refuses sinks that are real."""
+    receipts: str | None = None
+    """URL that lists what arrived (`{"messages": [{"kind", "path", "body"}]}`); None: only the sink's answer tells."""
 
 
 class Environment(Frozen):
