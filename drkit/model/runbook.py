@@ -5,10 +5,25 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from drkit.model.values import Duration, Json
+from drkit.model.values import DURATION_PATTERN, Duration, Json, parse_duration
 
+REFERENCE_PATTERN = r"\$\{.+\}"
+
+
+def _duration_or_reference(value: object) -> float | str:
+    return value if isinstance(value, str) and "${" in value else parse_duration(value)
+
+
+#: Seconds, or a `${ … }` reference that becomes a duration when the file is resolved.
+DurationOrReference = Annotated[
+    float | str,
+    BeforeValidator(_duration_or_reference),
+    WithJsonSchema({"type": "string", "pattern": f"{DURATION_PATTERN}|{REFERENCE_PATTERN}"}),
+]
+#: Without dots, so that `steps.ID.field` reads one way only.
+StepId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 #: A CEL expression, bare where the schema says so.
 Expression = Annotated[str, Field(json_schema_extra={"format": "cel"})]
@@ -73,7 +88,7 @@ class Retry(Spec):
 class StepSpec(Spec):
     """One step: follows the one written above it unless it has `needs:`."""
 
-    id: Name
+    id: StepId
     uses: str
     """Action, probe or gate."""
     with_: dict[str, Json] = Field(default_factory=dict, alias="with")
@@ -82,10 +97,10 @@ class StepSpec(Spec):
     """Who answers for this step."""
     needs: list[str] | None = None
     """Steps that must end first; `[]` starts at once; left out: the step above."""
-    timeout: Duration | None = None
+    timeout: DurationOrReference | None = None
     verify: Expression | None = None
     """Beside the action's own check, this must hold too: reads `now`, `before`, `params`, `probes`, `steps`."""
-    hold: Duration | str | None = None
+    hold: DurationOrReference | None = None
     """How long check and verify must hold without a break; may be a `${ params.NAME }` reference."""
     when: Expression | None = None
     """Run only if true; unknown asks."""

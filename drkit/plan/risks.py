@@ -1,0 +1,126 @@
+"""What a runbook must not do, and what whoever runs it ought to know. Pure.
+
+A step that promotes must have a fence that is certain to be done before it. A fence is never optional, conditional or
+skipped. What may not be repeated is not repeated by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from drkit.catalog import Action, Entry, Gate
+from drkit.model.environment import Environment
+from drkit.model.plan import PlanStep
+from drkit.model.runbook import Runbook, StepSpec
+from drkit.plan.graph import Needs, ancestors, unguarded
+from drkit.plan.hints import listed
+
+
+def may_be_skipped(spec: StepSpec) -> bool:
+    """Whether the run may go on although this step has not been done."""
+    return spec.optional or spec.when is not None or spec.on_failure == "skip"
+
+
+def unguarded_promotions(
+    specs: Sequence[StepSpec], needs: Needs, entries: Mapping[str, Entry | None], promotes: Iterable[str]
+) -> list[str]:
+    """Promoting steps that could start although no fence is done."""
+    fences = [id for id, entry in entries.items() if isinstance(entry, Action) and entry.fences]
+    dispensable = [spec.id for spec in specs if may_be_skipped(spec)]
+    return unguarded(needs, sorted(promotes), fences, dispensable)
+
+
+def refusals(spec: StepSpec, entry: Entry) -> list[tuple[str, str, str | None]]:
+    """(key, message, hint) for what this step's action does not permit."""
+    found: list[tuple[str, str, str | None]] = []
+    if isinstance(entry, Action) and entry.fences:
+        for key, is_so in (
+            ("optional", spec.optional),
+            ("when", spec.when is not None),
+            ("on_failure", spec.on_failure == "skip"),
+        ):
+            if is_so:
+                found.append((key, f"{spec.id} is a fence: it is never optional, conditional or skipped", None))
+    repeats = spec.retry is not None or spec.on_failure == "retry"
+    if repeats and isinstance(entry, Action) and entry.repeat == "ask":
+        key = "retry" if spec.retry is not None else "on_failure"
+        message = f"{entry.name} must not be repeated without asking: its effect could happen twice"
+        found.append((key, message, "leave it out; drkit retry asks first"))
+    if isinstance(entry, Gate):
+        for key, is_so in (("retry", spec.retry is not None), ("hold", spec.hold is not None)):
+            if is_so:
+                found.append((key, f"{entry.name} waits for people: it has no {key}", None))
+    return found
+
+
+def warnings(steps: Sequence[PlanStep], runbook: Runbook, environment: Environment, source: str) -> list[str]:
+    """Sentences that plans print; nothing here stops a run."""
+    return [
+        *_late_gates(steps),
+        *_source_control_planes(steps, source),
+        *_unfenced(steps),
+        *_unknown_roles(steps, environment),
+        *_opinions(runbook, environment),
+        *_real_sinks(steps, environment),
+    ]
+
+
+def _late_gates(steps: Sequence[PlanStep]) -> list[str]:
+    before = ancestors({step.id: step.needs for step in steps})
+    point = {step.id for step in steps if step.irreversible and not step.fences}
+    found = []
+    for step in steps:
+        passed = [each.id for each in steps if each.id in before[step.id] & point]
+        if step.kind == "gate" and passed:
+            found.append(
+                f"{step.id} waits for a person after the point of no return ({passed[0]}): "
+                "users wait in the outage until it is answered"
+            )
+    return found
+
+
+def _source_control_planes(steps: Sequence[PlanStep], source: str) -> list[str]:
+    return [
+        f"{step.id} ({step.uses}) needs the control plane of {source}, which may be what is down"
+        for step in steps
+        if step.site == source and step.plane == "control" and not (step.optional or step.on_failure == "skip")
+    ]
+
+
+def _unfenced(steps: Sequence[PlanStep]) -> list[str]:
+    found = [step.id for step in steps if step.kind == "action" and step.unfenced]
+    if not found:
+        return []
+    what = "its target" if len(found) == 1 else "their targets"
+    return [f"unfenced: {listed(found)}: {what} cannot refuse a command from a run that has lost its lease"]
+
+
+def _unknown_roles(steps: Sequence[PlanStep], environment: Environment) -> list[str]:
+    held = {role for person in environment.people for role in person.roles}
+    asked: dict[str, list[str]] = {}
+    for step in steps:
+        role = step.params.get("role")
+        if step.kind == "gate" and isinstance(role, str) and role not in held:
+            asked.setdefault(role, []).append(step.id)
+    return [
+        f"nobody in {environment.name} has the role {role}, which {listed(ids)} needs an answer from"
+        for role, ids in asked.items()
+    ]
+
+
+def _opinions(runbook: Runbook, environment: Environment) -> list[str]:
+    found = []
+    if runbook.objectives.rto is None and environment.rto is None:
+        found.append("no recovery time objective is set: the recovery time has nothing to be compared with")
+    if runbook.objectives.rpo is None and environment.rpo is None:
+        found.append("no data-loss objective is set: the loss has nothing to be compared with")
+    if runbook.recovered_when is None:
+        found.append("recovered_when is not set: that the service is back is not confirmed")
+    return found
+
+
+def _real_sinks(steps: Sequence[PlanStep], environment: Environment) -> list[str]:
+    wanted = {step.id for step in steps if step.uses.startswith("notify.")}
+    if wanted and not environment.sinks:
+        return [f"{environment.name} has no sinks: {listed(sorted(wanted))} will reach nobody"]
+    return []

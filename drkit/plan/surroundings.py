@@ -1,0 +1,85 @@
+"""What references and expressions may read, as values and as kinds. Pure.
+
+Values in `with:` read `params`, `source`, `target`, `mode`, `environment` (known when the plan is made) and `steps`
+(what steps before have observed). Expressions also read `probes`, and in `verify` also `now` and `before`. While a run
+goes on, `environment` has its name and kind only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from drkit.catalog import Action, Catalog, Entry, Probe
+from drkit.model.environment import Environment
+from drkit.model.plan import Plan
+from drkit.model.values import Json
+from drkit.plan.kinds import STRING, Kind, kind_of_fields, kind_of_model, kind_of_value
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a file is resolved against."""
+
+    environment: Environment
+    catalog: Catalog
+    source: str
+    target: str
+    mode: str
+    parameters: Mapping[str, Json]
+
+    @cached_property
+    def values(self) -> dict[str, Json]:
+        """What can be put in place now."""
+        return {
+            "params": dict(self.parameters),
+            "source": _site(self.source),
+            "target": _site(self.target),
+            "mode": self.mode,
+            "environment": self.environment.model_dump(mode="json"),
+        }
+
+    def kinds(self, **more: Kind) -> dict[str, Kind]:
+        """What expressions may read while the run goes on, beside `more`."""
+        params = {name: kind_of_value(value) for name, value in self.parameters.items()}
+        site = kind_of_fields({"name": STRING, "region": STRING})
+        return {
+            "params": kind_of_fields(params, "params"),
+            "source": site,
+            "target": site,
+            "mode": Kind("string", words=("graceful", "ungraceful")),
+            "environment": kind_of_fields(
+                {"name": STRING, "kind": Kind("string", words=("sandbox", "staging", "production"))}, "environment"
+            ),
+        } | more
+
+    def role(self, name: str) -> str:
+        """The name of a site, given it or the role `source` or `target`."""
+        return {"source": self.source, "target": self.target}.get(name, name)
+
+
+def answer(entry: Entry | None) -> Kind | None:
+    """The kind of what a step or probe will have seen; None for gates."""
+    probe = entry if isinstance(entry, Probe) else entry.observe if isinstance(entry, Action) else None
+    return kind_of_model(probe.answer, f"the answer of {probe.name}") if probe is not None else None
+
+
+def run_scope(plan: Plan, *, steps: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """What expressions and references read while a plan is carried out.
+
+    `steps` holds the last observation (plain JSON) of each step that has one; `more` is `probes`, `now`, `before`.
+    """
+    return {
+        "params": plan.parameters,
+        "source": _site(plan.source),
+        "target": _site(plan.target),
+        "mode": plan.mode,
+        "environment": {"name": plan.environment, "kind": plan.environment_kind},
+        "steps": steps or {},
+    } | more
+
+
+def _site(name: str) -> dict[str, Json]:
+    return {"name": name, "region": name}
