@@ -87,15 +87,16 @@ class Clients:
         from botocore.config import Config
 
         if self._session is None:
-            self._session = boto3.session.Session(aws_access_key_id="sandbox", aws_secret_access_key="sandbox")
-        config = Config(
-            retries={"total_max_attempts": 2, "mode": "standard"},
-            connect_timeout=2,
-            read_timeout=20,
-            max_pool_connections=16,
-            user_agent_appid=CALLER,
-            parameter_validation=False,
-        )
+            self._session = boto3.session.Session(aws_access_key_id="sandbox", aws_secret_access_key="-" * 40)
+        options: dict[str, Any] = {
+            "retries": {"total_max_attempts": 2, "mode": "standard"},
+            "connect_timeout": 2,
+            "read_timeout": 20,
+            "max_pool_connections": 16,
+            "user_agent_appid": CALLER,
+            "parameter_validation": False,
+        }
+        config = Config(**options)
         return self._session.client(service, region_name=region, endpoint_url=self.gateways[region], config=config)
 
 

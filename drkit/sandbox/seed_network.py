@@ -18,7 +18,7 @@ _ZONES = ("a", "b", "c")
 
 
 def network(clients: Clients, world: World, region: str) -> dict[str, Any]:
-    """VPC, subnets, routes, security groups, a VPN to the on-prem site; NAT and open groups in the source only."""
+    """VPC, subnets, routes, security groups; a way out and an open application group in the source only."""
     ec2 = clients(region, "ec2")
     side = "source" if region == world.source else "target"
     cidr = _CIDR[side]

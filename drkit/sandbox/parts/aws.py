@@ -279,35 +279,33 @@ def admin(cloud: Cloud, log: CallLog) -> Callable[[Request], Reply]:
     return handle
 
 
-WARM = tuple(
-    [
-        "ec2",
-        "s3",
-        "iam",
-        "route53",
-        "acm",
-        "dynamodb",
-        "sqs",
-        "kms",
-        "secretsmanager",
-        "ecr",
-        "efs",
-        "backup",
-        "elasticache",
-        "ssm",
-        "autoscaling",
-        "elbv2",
-        "wafv2",
-        "sns",
-        "cloudwatch",
-        "cloudtrail",
-        "guardduty",
-        "events",
-        "sts",
-        "servicequotas",
-        "cloudformation",
-    ]
-)
+WARM = [
+    "ec2",
+    "s3",
+    "iam",
+    "route53",
+    "acm",
+    "dynamodb",
+    "sqs",
+    "kms",
+    "secretsmanager",
+    "ecr",
+    "efs",
+    "backup",
+    "elasticache",
+    "ssm",
+    "autoscaling",
+    "elbv2",
+    "wafv2",
+    "sns",
+    "cloudwatch",
+    "cloudtrail",
+    "guardduty",
+    "events",
+    "sts",
+    "servicequotas",
+    "cloudformation",
+]
 """moto's names of the services that the sandbox uses, in the order in which seeding needs them."""
 
 
