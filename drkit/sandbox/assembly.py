@@ -14,22 +14,29 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from drkit.model.environment import Address, Database, Environment, SecretRef, Service, Site, Witness
-from drkit.sandbox import postgres, schema
+from drkit.errors import DrkitError
+from drkit.sandbox import furnishing, postgres, schema
 from drkit.sandbox.layout import (
-    DATABASE_NAME,
     MARGIN_S,
     ONPREM,
     OUTSIDE,
     REGIONS,
     SERVICE,
     SOURCE,
+    SSH_USER,
+    STATE_BUCKET,
     TARGET,
     TERM_S,
+    TTL_S,
+    WINDOW_S,
+    ZONE,
     Settings,
     address,
+    hosts,
 )
 from drkit.sandbox.links import Endpoint, Link
+from drkit.sandbox.parts._aio import fetch
+from drkit.sandbox.portrait import environment_of
 from drkit.sandbox.processes import identify
 from drkit.sandbox.supervisor import Supervisor, report, say
 
@@ -46,7 +53,7 @@ async def assemble(supervisor: Supervisor, serve_control: Callable[[Supervisor],
     _write(folders.supervisor, {"pid": own.pid, "start": own.start, "control": control})
     assembly = Assembly(supervisor, settings, control)
     await assembly.build()
-    _write(folders.environment, assembly.environment().model_dump(mode="json"))
+    _write(folders.environment, environment_of(assembly).model_dump(mode="json"))
 
 
 class Assembly:
@@ -60,6 +67,7 @@ class Assembly:
         self.ready: dict[str, dict[str, Any]] = {}
         self.routes: dict[str, Endpoint] = {}
         self._done: dict[str, asyncio.Event] = {}
+        self.apps: dict[str, Endpoint] = {}
         self.binaries = Path()
         self.steps: dict[str, tuple[Callable[[], Awaitable[None]], tuple[str, ...]]] = {
             "secrets": (self._secrets, ()),
@@ -68,6 +76,17 @@ class Assembly:
             "writer": (self._writer, ("secrets", "links", "witness")),
             "schema": (self._schema, ("writer",)),
             "standby": (self._standby, ("schema",)),
+            "aws": (self._aws, ()),
+            "routing": (self._routing, ()),
+            "sinks": (self._sinks, ()),
+            "edges": (self._edges, ("links",)),
+            "seed": (self._seed, ("secrets", "aws", "sinks", "edges", "writer", "standby")),
+            "hosts": (self._hosts, ("secrets", "links", "writer", "standby", "aws")),
+            "targets": (self._targets, ("hosts", "edges")),
+            "replicator": (self._replicator, ("seed",)),
+            "names": (self._names, ("routing", "seed")),
+            "service": (self._service, ("names", "targets", "seed")),
+            "prober": (self._prober, ("service",)),
         }
 
     async def build(self) -> None:
@@ -120,18 +139,18 @@ class Assembly:
         await self._agent(SOURCE, {})
 
     async def _standby(self) -> None:
-        door = self._endpoint(f"agent-{SOURCE}")
+        door = self.endpoint(f"agent-{SOURCE}")
         upstream = await self._route("replication", "replication", door, address(TARGET, "replication"))
         await self._agent(TARGET, {"upstream": {"host": upstream.host, "port": upstream.port}})
         # The way back, for the day on which the target is the writer.
-        back = self._endpoint(f"agent-{TARGET}")
+        back = self.endpoint(f"agent-{TARGET}")
         await self._route("replication", "replication-back", back, address(SOURCE, "replication"))
         self.supervisor.links["replication"].delay_s = self.settings.link_delay_s
         if self.settings.replication == "sync":
             await self._replicate_synchronously()
 
     async def _agent(self, region: str, make: dict[str, Any]) -> None:
-        witness = self._endpoint("witness")
+        witness = self.endpoint("witness")
         reach = await self._route(f"witness-{region}", f"witness-{region}", witness, address(region, "witness"))
         assert self.settings.sockets is not None
         name = f"agent-{region}"
@@ -152,14 +171,190 @@ class Assembly:
         }
         await self._start(name, region, f"{_PARTS}.agent", config)
         for kind, host in (
-            ("admin", address(region, "admin")),
+            ("admin", address(region, "admin-link")),
             ("users", address(region, "users")),
-            ("onprem", address(ONPREM, "onprem", REGIONS.index(region))),
+            ("onprem", self._onprem_end(region)),
         ):
-            await self._route(f"{kind}-{region}", f"{kind}-{region}-database", self._endpoint(name), host)
+            await self._route(f"{kind}-{region}", f"{kind}-{region}-database", self.endpoint(name), host)
         ready = self.ready[name]
         agent = Endpoint(ready["host"], ready["admin_port"])
-        await self._route(f"admin-{region}", f"admin-{region}-agent", agent, address(region, "admin"))
+        await self._route(f"admin-{region}", f"admin-{region}-agent", agent, address(region, "admin-link"))
+
+    async def _aws(self) -> None:
+        config = {
+            "regions": {region: {"address": address(region, "cloud"), "port": 0} for region in REGIONS},
+            "admin": {"address": address(OUTSIDE, "cloud"), "port": 0},
+            "calls": str(self.folders.state("aws-calls.jsonl")),
+        }
+        await self._start("aws", OUTSIDE, f"{_PARTS}.aws", config)
+
+    async def _routing(self) -> None:
+        config = {
+            "endpoints": {site: {"address": address(site, "routing"), "port": 0} for site in (*REGIONS, OUTSIDE)},
+            "admin": {"address": address(OUTSIDE, "admin"), "port": 0},
+            "state": str(self.folders.state("routing.json")),
+            "calls": str(self.folders.state("routing-calls.jsonl")),
+            "regions": list(REGIONS),
+            "on": SOURCE,
+        }
+        await self._start("routing", OUTSIDE, f"{_PARTS}.routing", config)
+
+    async def _sinks(self) -> None:
+        config: dict[str, Any] = {
+            role: {"address": address(OUTSIDE, "sinks"), "port": 0} for role in ("http", "smtp", "admin")
+        }
+        config["messages"] = str(self.folders.state("messages.jsonl"))
+        await self._start("sinks", OUTSIDE, f"{_PARTS}.sinks", config)
+
+    async def _edges(self) -> None:
+        """One edge a region; users reach both on the same port, because a name has addresses and no ports."""
+        async with asyncio.TaskGroup() as group:
+            for region in REGIONS:
+                group.create_task(self._edge(region))
+        for _ in range(50):
+            first = await self._open_users(SOURCE, 0)
+            try:
+                await self._open_users(TARGET, first.port)
+                break
+            except OSError:  # taken over there: look for another one on both
+                self.supervisor.links[f"users-{SOURCE}"].close_route(first)
+        else:
+            raise DrkitError("no port is free on the entrances of both regions", code="E0805")
+        for region in REGIONS:
+            edge = self.endpoint(f"edge-{region}")
+            await self._route(f"onprem-{region}", f"onprem-{region}", edge, self._onprem_end(region))
+            admin = Endpoint(edge.host, self.ready[f"edge-{region}"]["admin_port"])
+            await self._route(f"admin-{region}", f"admin-{region}-edge", admin, address(region, "admin-link"))
+
+    async def _edge(self, region: str) -> None:
+        targets = self.folders.state(f"edge-{region}.json")
+        _write(targets, {"targets": [], "listener": None})
+        config = {
+            "region": region,
+            "host": address(region, "edge"),
+            "targets": str(targets),
+            "maintenance": str(self.folders.state(f"maintenance-{region}")),
+        }
+        await self._start(f"edge-{region}", region, f"{_PARTS}.edge", config)
+
+    async def _open_users(self, region: str, port: int) -> Endpoint:
+        edge = self.endpoint(f"edge-{region}")
+        return await self._route(f"users-{region}", f"users-{region}", edge, address(region, "users"), port)
+
+    async def _seed(self) -> None:
+        gateways = {region: found["url"] for region, found in self.ready["aws"]["regions"].items()}
+        config = {
+            "gateways": gateways,
+            "source": SOURCE,
+            "target": TARGET,
+            "edges": {region: _place(self.routes[f"users-{region}"]) for region in REGIONS},
+            "databases": {region: _place(self.endpoint(f"agent-{region}")) for region in REGIONS},
+            "database": {"name": schema.DATABASE, "user": "app", "password": self._secret("app")},
+            "release": str(furnishing.SHOP_RELEASE),
+            "zone": ZONE,
+            "ttl_s": int(TTL_S),
+            "sinks_url": self.ready["sinks"]["http"]["url"],
+            "state_bucket": STATE_BUCKET,
+        }
+        await self._start("seed", OUTSIDE, "drkit.sandbox.seed", config)
+        del self.supervisor.parts["seed"]  # a job, not a part: it has done its work
+
+    async def _hosts(self) -> None:
+        private, public = await asyncio.to_thread(_new_key)
+        _write_text(self.folders.secret("operator_key"), private)
+        batch = self._secret("batch")
+        cloud = {region: found["url"] for region, found in self.ready["aws"]["regions"].items()}
+        async with asyncio.TaskGroup() as group:
+            for region in REGIONS:
+                for number, name in enumerate(hosts(region)):
+                    self.apps[name] = self.supervisor.reserve(address(region, "host", number))
+                    database = self.endpoint(f"agent-{region}")
+                    furniture = furnishing.app_host(name, region, self.apps[name], database, cloud[region], batch)
+                    group.create_task(self._host(name, region, number, public, furniture))
+            for number, name in enumerate(hosts(ONPREM)):
+                furniture = furnishing.onprem_host(name, self.routes[f"onprem-{SOURCE}-database"], batch)
+                group.create_task(self._host(name, ONPREM, number, public, furniture))
+
+    async def _host(self, name: str, site: str, number: int, public: str, furniture: dict[str, Any]) -> None:
+        config = {
+            "name": name,
+            "address": address(site, "host", number),
+            "port": 0,
+            "folder": str(self.folders.host(name)),
+            "user": SSH_USER,
+            "authorized_keys": [public],
+            "env": furnishing.marks(self.folders.world, site),
+            **furniture,
+        }
+        ready = await self._start(name, site, f"{_PARTS}.host", config)
+        for done in ready["boot"]:
+            if done["exit"] != 0:
+                raise DrkitError(f"{name}: {done['command']} ended with {done['exit']}: {done['output']}", code="E0805")
+        ssh = Endpoint(ready["address"], ready["port"])
+        if site in REGIONS:
+            await self._route(f"admin-{site}", f"ssh-{name}", ssh, address(site, "admin-link"))
+        else:
+            self.routes[f"ssh-{name}"] = ssh
+
+    async def _targets(self) -> None:
+        for region in REGIONS:
+            places = [_place(self.apps[name]) for name in hosts(region)]
+            _write(self.folders.state(f"edge-{region}.json"), {"targets": places, "listener": None})
+
+    async def _replicator(self) -> None:
+        source, target = (
+            {"region": region, "url": self.ready["aws"]["regions"][region]["url"]} for region in (SOURCE, TARGET)
+        )
+        config = {
+            "source": source,
+            "target": target,
+            "buckets": {f"reliabletech-uploads-{SOURCE}": f"reliabletech-uploads-{TARGET}"},
+            "tables": {"reliabletech-sessions": "reliabletech-sessions"},
+            "admin": {"address": address(OUTSIDE, "admin"), "port": 0},
+        }
+        await self._start("replicator", OUTSIDE, f"{_PARTS}.replicator", config)
+
+    async def _names(self) -> None:
+        gateways = [{"region": region, "url": self.ready["aws"]["regions"][region]["url"]} for region in REGIONS]
+        config: dict[str, Any] = {
+            "zone": ZONE,
+            "gateways": gateways,
+            "routing_state": str(self.folders.state("routing.json")),
+        }
+        for number, role in enumerate(("authority", "resolver", "admin")):
+            config[role] = {"address": address(OUTSIDE, "names", number), "port": 0}
+        await self._start("names", OUTSIDE, f"{_PARTS}.dns", config)
+
+    async def _service(self) -> None:
+        """Wait until a user could be served: measuring a world that is still starting would show an outage."""
+        entrance = self.routes[f"users-{SOURCE}"]
+        deadline = asyncio.get_running_loop().time() + 20
+        while True:
+            reply = await fetch("GET", f"{entrance.url}/catalog", timeout_s=3)
+            if reply.status == 200:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                hint = f"cat {self.folders.host(hosts(SOURCE)[0])}/root/var/log/order-app.log"
+                raise DrkitError(f"the shop is not served: {reply.body.decode()[:200]}", hint=hint, code="E0805")
+            await asyncio.sleep(0.1)
+
+    async def _prober(self) -> None:
+        resolver = self.ready["names"]["resolver"]
+        servers = [{"site": region, "address": _place(self.routes[f"users-{region}-database"])} for region in REGIONS]
+        config = {
+            "folder": str(self.folders.readings),
+            "hostname": SERVICE,
+            "port": self.routes[f"users-{SOURCE}"].port,
+            "resolvers": [{"host": resolver["address"], "port": resolver["port"]}],
+            "window_s": WINDOW_S,
+            "canary": {
+                "servers": servers,
+                "dbname": schema.DATABASE,
+                "user": "canary",
+                "password_file": str(self.folders.secret("canary")),
+            },
+        }
+        await self._start("prober", OUTSIDE, "drkit.measure.prober", config)
 
     async def _replicate_synchronously(self) -> None:
         from drkit.sandbox.control import Control
@@ -177,40 +372,11 @@ class Assembly:
             passwords,
         )
 
-    # -- what comes out ----------------------------------------------------------------------------------------------
+    def _onprem_end(self, region: str) -> str:
+        return address(ONPREM, "onprem", REGIONS.index(region))
 
-    def environment(self) -> Environment:
-        """The environment as drkit sees it: every address of a region lies behind a link that an outage cuts."""
-        witness = self._endpoint("witness")
-        return Environment(
-            name="sandbox",
-            kind="sandbox",
-            account="123456789012",
-            sites=(
-                *(Site(name=region, kind="region") for region in REGIONS),
-                Site(name=ONPREM, kind="on-prem"),
-                Site(name=OUTSIDE, kind="outside"),
-            ),
-            databases=tuple(self._database(region) for region in REGIONS),
-            service=Service(hostname=SERVICE, port=80),
-            witness=Witness(name="witness", site=ONPREM, url=witness.url, term_s=TERM_S, margin_s=MARGIN_S),
-            state_store=(self.folders.world / "store").as_uri(),
-            control=self.control,
-        )
-
-    def _database(self, region: str) -> Database:
-        where = self.routes[f"admin-{region}-database"]
-        return Database(
-            name=DATABASE_NAME,
-            site=region,
-            address=Address(host=where.host, port=where.port),
-            dbname=schema.DATABASE,
-            user="drkit_admin",
-            password=SecretRef(ref=f"secret://file/{self.folders.secret('drkit_admin')}"),
-            system_identifier=self.ready[f"agent-{region}"]["system_identifier"],
-        )
-
-    def _endpoint(self, part: str) -> Endpoint:
+    def endpoint(self, part: str) -> Endpoint:
+        """Where a part of ours listens."""
         ready = self.ready[part]
         return Endpoint(ready["host"], ready["port"])
 
@@ -218,8 +384,29 @@ class Assembly:
         return self.folders.secret(name).read_text().strip()
 
 
+def _place(where: Endpoint) -> dict[str, Any]:
+    return {"host": where.host, "port": where.port}
+
+
+def _new_key() -> tuple[str, str]:
+    """A fresh Ed25519 key pair: the private half as OpenSSH keeps it, the public half as one line."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return private.decode(), public.decode()
+
+
 def _write(path: Path, value: Any) -> None:
+    _write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".new")
     draft.touch(mode=0o600)
-    draft.write_text(json.dumps(value, indent=2) + "\n")
+    draft.write_text(text)
     draft.replace(path)

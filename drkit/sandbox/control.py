@@ -16,7 +16,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from drkit.errors import DrkitError
-from drkit.sandbox.layout import OUTSIDE, REGIONS, address, other
+from drkit.sandbox.layout import OUTSIDE, REGIONS, address, hosts, other
 from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
 
 if TYPE_CHECKING:
@@ -85,9 +85,10 @@ class Control:
         }
 
     async def outage(self, region: str) -> dict[str, Any]:
-        """Black the region out; then tell the cloud part, whose process lives outside the region, to refuse it."""
+        """Black the region out; then let its cloud endpoints, whose processes live outside, refuse."""
         killed = self.supervisor.black_out(region)
-        return {"region": region, "killed": len(killed), "cloud": await self._cloud(region, "refuse")}
+        await self._set_endpoints(region, "refuse")
+        return {"region": region, "killed": len(killed)}
 
     async def restore(self, region: str) -> dict[str, Any]:
         """Power and network are back. What was killed starts; the database does not write until told to."""
@@ -99,23 +100,29 @@ class Control:
                     await link.mend()
             supervisor.outages.discard(region)
             names = [part.name for part in supervisor.parts.values() if part.site == region and not part.running]
-            changes = {f"agent-{region}": {"fenced": f"{region} came back after an outage"}}
+            changes: dict[str, dict[str, Any]] = {
+                f"agent-{region}": {"fenced": f"{region} came back after an outage"},
+                **{name: {"boot": []} for name in hosts(region)},  # servers come back, services wait to be started
+            }
             async with asyncio.TaskGroup() as group:
                 for name in names:
                     group.create_task(supervisor.restart(name, **changes.get(name, {})))
-            return {"region": region, "started": names, "cloud": await self._cloud(region, "ok")}
+            await self._set_endpoints(region, "ok")
+            return {"region": region, "started": names}
 
-    async def _cloud(self, region: str, mode: str) -> dict[str, Any] | None:
-        """The cloud part's answer; None if this world has no cloud part."""
-        part = self.supervisor.parts.get("aws")
-        if part is None or not part.running:
-            return None
-        url = f"{part.ready['admin']['url']}/regions/{region}"
-        try:
-            found = (await fetch("POST", url, {"mode": mode}, timeout_s=5)).json()
-        except OSError as error:
-            raise DrkitError(f"the cloud part does not answer: {error or type(error).__name__}") from error
-        return found if isinstance(found, dict) else None
+    async def _set_endpoints(self, region: str, mode: str) -> None:
+        """The region's AWS endpoint and its endpoint of the routing controls."""
+        for name, path in (("aws", "regions"), ("routing", "endpoints")):
+            part = self.supervisor.parts.get(name)
+            if part is None or not part.running:
+                continue
+            url = f"{part.ready['admin']['url']}/{path}/{region}"
+            try:
+                reply = await fetch("POST", url, {"mode": mode}, timeout_s=5)
+            except OSError as error:
+                raise DrkitError(f"{name} does not answer: {error or type(error).__name__}") from error
+            if reply.status != 200:
+                raise DrkitError(f"{name} answered {reply.status} to mode {mode} for {region}")
 
     async def change_link(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Set a link's delay, cut or mend it, reset what runs over it."""

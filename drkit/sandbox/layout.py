@@ -21,11 +21,16 @@ TERM_S = 3.0
 MARGIN_S = 1.0
 ZONE = "reliabletech.example"
 SERVICE = f"shop.{ZONE}"
+TTL_S = 1.0
+WINDOW_S = 5.0
+"""How long recovery must hold before it counts; production's is 30 s."""
+SSH_USER = "drkit"
+STATE_BUCKET = "reliabletech-drkit-state"
 DATABASE_NAME = "orders"
 """What plans call the replicated pair."""
 
-ROLES_ON_SITE = {"agent": 10, "edge": 20, "host": 30, "cloud": 40, "routing": 41, "names": 60}
-_LINKS_ON_SITE = {"users": 100, "admin": 110, "witness": 120, "replication": 130, "onprem": 140}
+ROLES_ON_SITE = {"agent": 10, "edge": 20, "host": 30, "cloud": 40, "routing": 41, "names": 60, "sinks": 70, "admin": 80}
+_LINKS_ON_SITE = {"users": 100, "admin-link": 110, "witness": 120, "replication": 130, "onprem": 140}
 
 
 def address(site: str, what: str, number: int = 0) -> str:

@@ -62,7 +62,7 @@ class Link:
 
     async def open_route(self, upstream: Endpoint, host: str, port: int = 0) -> Endpoint:
         """Listen on `host` (port 0: a free one) and lead to `upstream`; returns the address. Raises OSError."""
-        placeholder = _bound(host, port)
+        placeholder = bind(host, port)
         listen = Endpoint(host, placeholder.getsockname()[1])
         route = Route(listen, upstream, placeholder)
         self.routes.append(route)
@@ -70,9 +70,17 @@ class Link:
             await self._listen(route)
         return listen
 
+    def close_route(self, listen: Endpoint) -> None:
+        """Stop listening on one address and give the port back; open connections go on."""
+        for route in [route for route in self.routes if route.listen == listen]:
+            if route.server is not None:
+                route.server.close()
+            route.placeholder.close()
+            self.routes.remove(route)
+
     async def _listen(self, route: Route) -> None:
         loop = asyncio.get_running_loop()
-        sock = _bound(route.listen.host, route.listen.port)
+        sock = bind(route.listen.host, route.listen.port)
         route.server = await loop.create_server(lambda: _Side(self._accepted(route)), sock=sock, backlog=512)
 
     def _accepted(self, route: Route) -> _Connection:
@@ -311,7 +319,8 @@ class _Side(asyncio.Protocol):
             self._transport.close()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A TCP socket that holds an address without listening; a listener may share it. Raises OSError."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

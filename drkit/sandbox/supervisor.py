@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from typing import Any
 from drkit.errors import DrkitError
 from drkit.sandbox import postgres
 from drkit.sandbox.layout import REGIONS, Folders
-from drkit.sandbox.links import Link
+from drkit.sandbox.links import Endpoint, Link, bind
 from drkit.sandbox.parts import PARENT_VARIABLE
 from drkit.sandbox.processes import (
     SITE_VARIABLE,
@@ -65,6 +66,7 @@ class Supervisor:
         self.parts: dict[str, Part] = {}
         self.links: dict[str, Link] = {}
         self.outages: set[str] = set()
+        self._reserved: list[socket.socket] = []
         self.stopping = asyncio.Event()
 
     # -- parts -------------------------------------------------------------------------------------------------------
@@ -87,6 +89,12 @@ class Supervisor:
             raise _failed(name, log) from None
         part.ready = ready
         return part.ready
+
+    def reserve(self, host: str) -> Endpoint:
+        """A port on `host` for a process that is started later, maybe again and again. Raises OSError."""
+        holder = bind(host, 0)
+        self._reserved.append(holder)
+        return Endpoint(host, holder.getsockname()[1])
 
     def _spawn(self, name: str, site: str, module: str, config: dict[str, Any]) -> Part:
         path = self.folders.config(name)

@@ -1,0 +1,86 @@
+"""What stands on the servers' disks: releases, their configuration, their services. Pure but for reading the releases.
+
+The shop (`order-app`) and its worker run in the source region; on the target's servers they are installed and do not
+run. The on-prem servers run the nightly `batch` against whatever database their configuration names.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from drkit.sandbox import schema
+from drkit.sandbox.layout import ONPREM, SOURCE
+from drkit.sandbox.links import Endpoint
+from drkit.sandbox.processes import SITE_VARIABLE, WORLD_VARIABLE
+
+RELEASES = Path(__file__).with_name("parts")
+SHOP_RELEASE = RELEASES / "order_app.py"
+BATCH_RELEASE = RELEASES / "batch.py"
+SECRET_ID = "reliabletech/orders/db"
+
+
+def app_host(
+    name: str, region: str, listen: Endpoint, database: Endpoint, cloud: str, batch_password: str
+) -> dict[str, Any]:
+    """Files and start-up commands of a region's server: the shop, and the worker that may run on one of them."""
+    shop = {
+        "region": region,
+        "name": name,
+        "host": listen.host,
+        "port": listen.port,
+        "database": _database(database, "app"),
+        "secrets_endpoint": cloud,
+        "secret_id": SECRET_ID,
+        "uploads": {"endpoint": cloud, "bucket": f"reliabletech-uploads-{region}"},
+        "maintenance": "var/run/maintenance",
+    }
+    files = {
+        "srv/order_app.py": SHOP_RELEASE.read_text(),
+        "etc/order-app.json": _json(shop),
+        "etc/services/order-app.json": _service("srv/order_app.py", "etc/order-app.json"),
+        **_worker(name, region, "worker", database, batch_password),
+    }
+    runs = ["order-app", "worker"] if region == SOURCE else []
+    return {"files": files, "boot": [f"bin/svc start {service}" for service in runs]}
+
+
+def onprem_host(name: str, database: Endpoint, batch_password: str) -> dict[str, Any]:
+    """Files and start-up commands of an on-prem server."""
+    files = _worker(name, ONPREM, "batch", database, batch_password)
+    return {"files": files, "boot": ["bin/svc start batch"]}
+
+
+def marks(world: Path, site: str) -> dict[str, str]:
+    """What every process on a server carries in its environment, so that it can be found."""
+    return {WORLD_VARIABLE: str(world), SITE_VARIABLE: site}
+
+
+def _worker(name: str, site: str, service: str, database: Endpoint, password: str) -> dict[str, str]:
+    config = {
+        "name": name,
+        "site": site,
+        "database": _database(database, "batch"),
+        "password_file": "etc/batch-password",
+        "lock": service,
+        "status": f"var/run/{service}-status.json",
+    }
+    return {
+        "srv/batch.py": BATCH_RELEASE.read_text(),
+        "etc/batch-password": password + "\n",
+        f"etc/{service}.json": _json(config),
+        f"etc/services/{service}.json": _service("srv/batch.py", f"etc/{service}.json"),
+    }
+
+
+def _service(release: str, config: str) -> str:
+    return _json({"argv": ["bin/python3", release, config], "release": release})
+
+
+def _database(where: Endpoint, user: str) -> dict[str, Any]:
+    return {"host": where.host, "port": where.port, "dbname": schema.DATABASE, "user": user}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"

@@ -1,0 +1,141 @@
+"""The environment that a world is for drkit: every address of a region lies behind a link that an outage cuts."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING
+
+from drkit.model.environment import (
+    Address,
+    Database,
+    Dns,
+    Environment,
+    Host,
+    Person,
+    Prober,
+    SecretRef,
+    Service,
+    Sink,
+    Site,
+    Witness,
+)
+from drkit.sandbox import schema
+from drkit.sandbox.layout import (
+    DATABASE_NAME,
+    MARGIN_S,
+    ONPREM,
+    OUTSIDE,
+    REGIONS,
+    SERVICE,
+    SSH_USER,
+    STATE_BUCKET,
+    TARGET,
+    TERM_S,
+    TTL_S,
+    WINDOW_S,
+    ZONE,
+    hosts,
+)
+from drkit.sandbox.links import Endpoint
+
+if TYPE_CHECKING:
+    from drkit.sandbox.assembly import Assembly
+
+ACCOUNT = "123456789012"
+
+
+def environment_of(world: Assembly) -> Environment:
+    """Put together what the parts announced."""
+    resolver, authority = world.ready["names"]["resolver"], world.ready["names"]["authority"]
+    witness = world.endpoint("witness")
+    return Environment(
+        name="sandbox",
+        kind="sandbox",
+        account=ACCOUNT,
+        sites=(
+            *(_region(world, region) for region in REGIONS),
+            Site(name=ONPREM, kind="on-prem"),
+            Site(name=OUTSIDE, kind="outside", routing_endpoint=world.ready["routing"]["endpoints"][OUTSIDE]["url"]),
+        ),
+        databases=tuple(_database(world, region) for region in REGIONS),
+        hosts=tuple(_host(world, site, name) for site in (*REGIONS, ONPREM) for name in hosts(site)),
+        dns=Dns(
+            zone=ZONE,
+            authorities=(Address(host=authority["address"], port=authority["port"]),),
+            resolvers=(Address(host=resolver["address"], port=resolver["port"]),),
+            ttl_s=TTL_S,
+        ),
+        service=Service(hostname=SERVICE, port=world.routes[f"users-{TARGET}"].port),
+        witness=Witness(name="witness", site=ONPREM, url=witness.url, term_s=TERM_S, margin_s=MARGIN_S),
+        prober=Prober(folder=str(world.folders.readings), window_s=WINDOW_S),
+        state_store=f"s3://{STATE_BUCKET}/sandbox",
+        state_store_site=TARGET,
+        people=(_operator(),),
+        sinks=_sinks(world),
+        runbook="reliabletech",
+        rto=60.0,
+        rpo=5.0,
+        control=world.control,
+    )
+
+
+def _region(world: Assembly, region: str) -> Site:
+    return Site(
+        name=region,
+        kind="region",
+        aws_endpoint=world.ready["aws"]["regions"][region]["url"],
+        edge=_address(world.routes[f"users-{region}"]),
+        routing_endpoint=world.ready["routing"]["endpoints"][region]["url"],
+    )
+
+
+def _database(world: Assembly, region: str) -> Database:
+    return Database(
+        name=DATABASE_NAME,
+        site=region,
+        address=_address(world.routes[f"admin-{region}-database"]),
+        dbname=schema.DATABASE,
+        user="drkit_admin",
+        password=SecretRef(ref=f"secret://file/{world.folders.secret('drkit_admin')}"),
+        system_identifier=world.ready[f"agent-{region}"]["system_identifier"],
+    )
+
+
+def _host(world: Assembly, site: str, name: str) -> Host:
+    ready = world.ready[name]
+    return Host(
+        name=name,
+        site=site,
+        address=_address(world.routes[f"ssh-{name}"]),
+        user=SSH_USER,
+        key=SecretRef(ref=f"secret://file/{world.folders.secret('operator_key')}"),
+        known_host=ready["public_key"],
+        machine_id=ready["machine_id"],
+        roles=("batch",) if site == ONPREM else ("app", "worker"),
+    )
+
+
+def _operator() -> Person:
+    """Whoever runs the sandbox: one person, so nothing that asks for two can be answered by them alone."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid-{os.getuid()}"
+    return Person(name=name, uid=os.getuid(), roles=("incident-commander", "database-owner"))
+
+
+def _sinks(world: Assembly) -> tuple[Sink, ...]:
+    """Recorders: nothing that is sent to them leaves the machine."""
+    base, smtp = world.ready["sinks"]["http"]["url"], world.ready["sinks"]["smtp"]["url"]
+    return (
+        Sink(name="slack", kind="slack", url=f"{base}/slack/dr-drills", audience="responders", real=False),
+        Sink(name="pagerduty", kind="pagerduty", url=f"{base}/pagerduty", audience="responders", real=False),
+        Sink(name="statuspage", kind="statuspage", url=f"{base}/statuspage", audience="customers", real=False),
+        Sink(name="mail", kind="mail", url=smtp, audience="stakeholders", real=False),
+        Sink(name="regulator", kind="webhook", url=f"{base}/webhook/regulator", audience="regulator", real=False),
+    )
+
+
+def _address(where: Endpoint) -> Address:
+    return Address(host=where.host, port=where.port)
