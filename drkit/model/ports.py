@@ -48,6 +48,16 @@ class Inbox(Protocol):
         """Return when there is something to drain."""
 
 
+class Copier(Protocol):
+    """Copies journal rows to the state store in the background. Called from the event loop; never blocks or raises."""
+
+    def committed(self, rows: Sequence[Row]) -> None:
+        """These rows are durable here: copy them within a second. A success is not reported: it would be a row too."""
+
+    def want(self, upto: int) -> None:
+        """Copy everything up to `upto` now, and put `Copied(upto)`, or `Copied(upto, error)`, into the inbox."""
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds an environment's lease."""

@@ -1,0 +1,124 @@
+"""Taking a run back: what is undone in which order, and when that is refused. Pure.
+
+Compensations are steps like any other, called `undo:STEP`: planned whole before the first one starts, in reverse
+order of dependency, side by side where the graph allows, each with its intent and result in the journal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drkit.engine.state import Phase, RunState, Status, StepState
+from drkit.model.plan import PlanStep
+
+if TYPE_CHECKING:
+    from drkit.engine.moves import Moves
+
+PREFIX = "undo:"
+
+
+def ancestors(state: RunState, step: StepState) -> list[str]:
+    """Every step it needs, directly or not; the nearest first."""
+    found = dict.fromkeys(step.plan.needs)
+    queue = list(found)
+    for id in queue:
+        for need in state.steps[id].plan.needs:
+            if need not in found:
+                found[need] = None
+                queue.append(need)
+    return list(found)
+
+
+def descendants(step: StepState) -> set[str]:
+    """The step and every step that needs it, directly or not."""
+    found, queue = {step.id}, [step]
+    for each in queue:
+        for dependent in each.dependents:
+            if dependent.id not in found:
+                found.add(dependent.id)
+                queue.append(dependent)
+    return found
+
+
+def changed(state: RunState, *, to: str | None = None) -> list[StepState]:
+    """Steps that changed, or may have changed, the world, in the plan's order; only those after `to` if it is given."""
+    after = descendants(state.steps[to]) - {to} if to in state.steps else None
+    return [
+        step
+        for step in state.steps.values()
+        if step.intent and step.undoes is None and step.ended is not Status.COMPENSATED
+        and (after is None or step.id in after)
+    ]  # fmt: skip
+
+
+def why_not_rollback(state: RunState, *, to: str | None = None) -> str | None:
+    """Why this run cannot be taken back (as far as `to`), naming what stands in the way; None if it can."""
+    if to is not None and to not in state.steps:
+        return f'run {state.run} has no step "{to}"'
+    steps = changed(state, to=to)
+    final = [step.id for step in steps if step.plan.irreversible is not None]
+    if final:
+        free = ", ".join(step.id for step in steps if step.plan.irreversible is None and step.undo) or "nothing"
+        return (
+            f"{', '.join(final)} cannot be undone; {free} could. Go on with drkit resume {state.run}, "
+            f"end it with drkit abort {state.run}, or return with drkit failback --run {state.run}"
+        )
+    unclear = [step.id for step in steps if step.undo and "error" in step.undo]
+    return f"how to undo {', '.join(unclear)} is not known" if unclear else None
+
+
+def plan_rollback(state: RunState, *, to: str | None = None) -> list[StepState]:
+    """The compensations, linked in reverse order of dependency; a step that needs none is passed over."""
+    undone = {step.id: _compensation(step) for step in changed(state, to=to) if step.undo}
+    first: dict[str, list[StepState]] = {}
+    for step in reversed(_topological(state)):
+        # What must be undone before this one: the nearest compensations among what depends on it.
+        before = {id(u): u for d in step.dependents for u in ([undone[d.id]] if d.id in undone else first[d.id])}
+        first[step.id] = list(before.values())
+        if step.id in undone:
+            compensation = undone[step.id]
+            compensation.missing = len(before)
+            for earlier in before.values():
+                earlier.dependents.append(compensation)
+    return list(undone.values())
+
+
+def _topological(state: RunState) -> list[StepState]:
+    waiting = {step.id: len(set(step.plan.needs)) for step in state.steps.values() if step.undoes is None}
+    order = [state.steps[id] for id, count in waiting.items() if not count]
+    for step in order:
+        for dependent in step.dependents:
+            waiting[dependent.id] -= 1
+            if not waiting[dependent.id]:
+                order.append(dependent)
+    return order
+
+
+def _compensation(step: StepState) -> StepState:
+    undo = step.undo or {}
+    data = {
+        "id": PREFIX + step.id, "number": step.plan.number, "uses": undo["uses"], "kind": "action",
+        "title": f"undo {step.plan.title or step.id}", "owner": step.plan.owner, "params": undo["params"],
+        "repeat": undo.get("repeat", "ask"), "timeout_s": undo.get("timeout_s", step.plan.timeout_s),
+        "poll_s": undo.get("poll_s", step.plan.poll_s), "settle_s": undo.get("settle_s", 0.0),
+        "site": step.plan.site, "simulated": step.plan.simulated,
+    }  # fmt: skip
+    return StepState(PlanStep.model_validate(data), 0, undoes=step)
+
+
+def complete(run: Moves) -> bool:
+    """Go on with taking the run back; True when there is nothing (left) to undo."""
+    state = run.state
+    order = state.aborting
+    if order is None or not order.args.get("rollback"):
+        return True
+    if not state.rolling_back:
+        state.rolling_back = True
+        to = order.args.get("to")
+        for step in plan_rollback(state, to=to if isinstance(to, str) else None):
+            state.steps[step.id] = step
+            if not step.missing:
+                run.ready.append(step)
+        while run.ready:
+            run.begin(run.ready.popleft())
+    return all(step.phase is Phase.ENDED for step in state.steps.values() if step.undoes is not None)

@@ -1,0 +1,386 @@
+"""Carry out one command of the fold and report what happened. No rules here but those of looking and sending.
+
+Whatever goes wrong becomes a fact; nothing is raised but cancellation, and that only after it was reported. Before
+anything is sent the lease is checked; what an API answers to a write is not believed, only what is observed after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+
+from drkit.catalog import Action, Catalog, Entry, Gate, Probe
+from drkit.context import Context, Providers, Secrets
+from drkit.engine.gates import shown_hash
+from drkit.engine.scene import CannotStart, Evaluate, Scene, evaluate_expression, validated
+from drkit.engine.watching import Sight, shown, verified, watch
+from drkit.errors import DrkitError, NotSupported, OutcomeUnknown, Refused, StepFailed
+from drkit.model import events as e
+from drkit.model.events import Command, Fact
+from drkit.model.observation import Observation, State, Verdict
+from drkit.model.params import Params
+from drkit.model.plan import Plan, PlanStep
+from drkit.model.ports import Clock, Lease
+from drkit.model.values import Json
+
+Report = Callable[[Fact], None]
+
+#: An effect starts only while the lease still lasts this long, or as long as its call, whichever is less. A rival
+#: that takes over waits for the longest call on top of the lease's term.
+LEASE_FLOOR_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command with everything it refers to looked up."""
+
+    command: Command
+    step: PlanStep
+    entry: Entry
+    params: Params
+    attempt: int
+    ctx: Context
+    deadline: float
+
+    @property
+    def plain(self) -> dict[str, Json]:
+        """The parameters as they are journaled."""
+        return self.params.model_dump(mode="json")
+
+
+class Executor:
+    """Carries out commands for one run. Reached through `carry_out` only."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        catalog: Catalog,
+        providers: Providers,
+        secrets: Secrets,
+        clock: Clock,
+        *,
+        run: str,
+        drill: bool = False,
+        lease: Lease | None = None,
+        fencing_token: int = 0,
+        evaluate: Evaluate = evaluate_expression,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """`log` receives redacted lines for the run's log: what actions found out, and tracebacks' last words."""
+        self._scene = Scene(
+            plan, catalog, providers, secrets, clock, run=run, drill=drill, lease=lease, fencing_token=fencing_token,
+            evaluate=evaluate,
+        )  # fmt: skip
+        self._plan, self._catalog, self._clock, self._secrets, self._log = plan, catalog, clock, secrets, log
+        self._verbs = {
+            "prepare": self._prepare, "apply": self._apply, "observe": self._observe, "recover": self._recover,
+        }  # fmt: skip
+
+    async def carry_out(self, command: Command, report: Report) -> None:
+        """Do it and report exactly one fact (none if it was cancelled before anything could be said)."""
+        attempt = _attempt(command)
+        step = command.step or ""
+        sent = command.verb in ("apply", "recover")
+        try:
+            if command.verb == "ask":
+                fact = await self._ask(command)
+            elif command.verb == "answer":
+                fact = e.Answered(step=step, **_answer(command))
+            else:
+                fact = await self._verbs[command.verb](self._job(command))
+        except anyio.get_cancelled_exc_class():
+            report(e.Interrupted(step=step, attempt=attempt, sent=sent))
+            raise
+        except CannotStart as error:
+            # What recovery is about was sent by an earlier attempt.
+            world = "unknown" if command.verb == "recover" else "untouched"
+            fact = e.Failed(step=step, attempt=attempt, error=str(error), world=world)
+        except Exception as error:  # noqa: BLE001 - a bug in an action or here is a failed step, not a lost run
+            world = "unknown" if sent else "untouched"
+            fact = e.Failed(step=step, attempt=attempt, error=f"{type(error).__name__}: {error}", world=world)
+        report(self._redacted(fact))
+
+    # What a command means
+
+    def _job(self, command: Command) -> Job:
+        args = command.args
+        if args.get("broken"):
+            raise CannotStart(str(args["broken"]))
+        step = PlanStep.model_validate(args["as"]) if "as" in args else self._plan.step(command.step or "")
+        entry = self._catalog.entry(step.uses)
+        if isinstance(entry, Gate):
+            raise CannotStart(f"{step.uses} is an approval, not something to carry out")
+        attempt = _attempt(command)
+        ctx = self._scene.context(step.id, attempt)
+        deadline = self._clock.monotonic() + step.timeout_s
+        return Job(command, step, entry, validated(entry, args["params"]), attempt, ctx, deadline)
+
+    async def _prepare(self, job: Job) -> Fact:
+        """Look before anything is sent: already so, or the intent."""
+        action = _action(job)
+        unneeded = await self._unneeded(job.command, job.step)
+        if unneeded is not None:
+            return unneeded
+        sight = await self._first_look(job, action)
+        if sight.look is None:
+            error = f"could not be observed before anything was sent: {sight.why}"
+            return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world="untouched")
+        guard = job.command.args.get("guard")
+        if isinstance(guard, dict) and sight.state is not State.HOLDS:
+            differs = await self._differs(job, guard)
+            if differs is not None:
+                return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=differs, seen=sight.look)
+        if sight.state is State.HOLDS and job.step.skippable and action.skippable:
+            return e.AlreadySo(step=job.step.id, params=job.plain, seen=sight.look)
+        if job.command.args.get("doubtful") and action.repeat == "ask":
+            return self._doubted(job, sight)
+        undo = self._undo(job, action, sight.observation, None)
+        return e.Prepared(step=job.step.id, attempt=job.attempt, params=job.plain, before=sight.look, undo=undo)
+
+    async def _first_look(self, job: Job, action: Action[Any, Any]) -> Sight:
+        """What is there before: seen at least once, and for as long as `hold` if all is as wanted already."""
+        end = await watch(
+            lambda within_s: self._look(job, action.observe, action, None, within_s), self._clock,
+            deadline=job.deadline, poll_s=job.step.poll_s, hold_s=job.step.hold_s if job.step.skippable else 0.0,
+            stop=lambda sight: "seen" if sight.look is not None else None,
+        )  # fmt: skip
+        return end.sight
+
+    def _doubted(self, job: Job, sight: Sight) -> Fact:
+        """The journal's tail is missing, and the action must not be repeated blindly."""
+        if sight.state is State.HOLDS:
+            return e.Done(step=job.step.id, attempt=job.attempt, after=sight.look, adopted=True, params=job.plain)
+        reason = "the end of the journal is missing: it may have been sent before, and is not safe to repeat"
+        return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=reason, seen=sight.look)
+
+    async def _apply(self, job: Job) -> Fact:
+        """Send, then look until the effect is there. The lease is checked directly before the send."""
+        action = _action(job)
+        before = _before(job, action)
+        sent = self._clock.monotonic()
+        lost: str | None = None
+        job = self._with_lease(job)
+        try:
+            with anyio.fail_after(job.step.timeout_s):
+                await action.apply(job.ctx, job.params, before)
+        except (NotSupported, Refused) as error:
+            return self._failed(job, error, "untouched")
+        except OutcomeUnknown as error:
+            lost = str(error)
+        except StepFailed as error:
+            if error.world != "unknown":
+                return self._failed(job, error, error.world)
+            lost = str(error)
+        except TimeoutError:
+            lost = f"no answer within {job.step.timeout_s:g} s"
+        except Exception as error:  # noqa: BLE001 - the answer is lost, whatever it was: look
+            lost = f"{type(error).__name__}: {error}"
+        finally:
+            self._write_down(job)
+        return await self._settled(job, action, sent, lost, before)
+
+    def _with_lease(self, job: Job) -> Job:
+        """The job with the lease as it stands directly before the send."""
+        lease = self._scene.lease
+        if lease is None:
+            return job
+        lasts_s, needed_s = lease.remaining_s(), min(job.step.timeout_s, LEASE_FLOOR_S)
+        if lasts_s < needed_s:
+            left = f"{max(lasts_s, 0):.1f} s of it are left, {needed_s:.1f} s are needed"
+            raise CannotStart(f"not sent: the environment's lease runs out ({left})")
+        return replace(job, ctx=replace(job.ctx, not_after=self._clock.monotonic() + lasts_s))
+
+    async def _settled(
+        self, job: Job, action: Action[Any, Any], sent: float, lost: str | None, before: Observation
+    ) -> Fact:
+        """What became of something that was sent; `lost`: why its answer is not known."""
+        settle_s = max(job.step.settle_s, action.settle_s)
+
+        def absent(sight: Sight) -> str | None:
+            # Only a lost answer makes absence final; what was acknowledged may still be on its way.
+            gone = lost is not None and sight.checked is State.ABSENT
+            return "absent" if gone and self._clock.monotonic() - sent >= settle_s else None
+
+        end = await watch(
+            lambda within_s: self._look(job, action.observe, action, before, within_s), self._clock,
+            deadline=max(job.deadline, self._clock.monotonic() + (settle_s if lost else 0)), poll_s=job.step.poll_s,
+            hold_s=job.step.hold_s, stop=absent,
+        )  # fmt: skip
+        sight = end.sight
+        if end.reason == "holds":
+            undo = self._undo(job, action, before, sight.observation)
+            return e.Done(step=job.step.id, attempt=job.attempt, after=sight.look, undo=undo)
+        if sight.checked is State.UNKNOWN:
+            reason = f"{lost or 'sent, and acknowledged'}; {sight.why}"
+            return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=reason, seen=sight.look)
+        error = lost or f"not as wanted within {job.step.timeout_s:g} s: {sight.why}"
+        world = "changed" if lost is None else "unknown"
+        return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world=world, seen=sight.look)
+
+    async def _observe(self, job: Job) -> Fact:
+        """A probe step: done when it was seen and `verify` holds, for as long as `hold`."""
+        probe = job.entry
+        assert isinstance(probe, Probe)  # the plan's kind says so
+        unneeded = await self._unneeded(job.command, job.step)
+        if unneeded is not None:
+            return unneeded
+        once = bool(job.command.args.get("once"))
+        end = await watch(
+            lambda within_s: self._look(job, probe, None, None, within_s), self._clock,
+            deadline=self._clock.monotonic() if once else job.deadline, poll_s=job.step.poll_s,
+            hold_s=0.0 if once else job.step.hold_s,
+        )  # fmt: skip
+        self._write_down(job)
+        if end.reason == "holds":
+            return e.Done(step=job.step.id, attempt=job.attempt, after=end.sight.look, params=job.plain)
+        error = f"not so within {job.step.timeout_s:g} s: {end.sight.why}"
+        return e.Failed(
+            step=job.step.id, attempt=job.attempt, error=error, world="untouched", seen=end.sight.look
+        )  # fmt: skip
+
+    async def _recover(self, job: Job) -> Fact:
+        """After a crash or a lost answer: adopt what is there, wait for what is in progress, report what is absent."""
+        action = _action(job)
+        before = _before(job, action)
+        once = bool(job.command.args.get("once"))
+        started = self._clock.monotonic()
+        settle_s = 0.0 if once else max(job.step.settle_s, action.settle_s)
+
+        def absent(sight: Sight) -> str | None:
+            return "absent" if sight.checked is State.ABSENT and self._clock.monotonic() - started >= settle_s else None
+
+        end = await watch(
+            lambda within_s: self._look(job, action.observe, action, before, within_s), self._clock,
+            deadline=started if once else max(job.deadline, started + settle_s), poll_s=job.step.poll_s,
+            hold_s=0.0 if once else job.step.hold_s, stop=absent,
+        )  # fmt: skip
+        sight, id, attempt = end.sight, job.step.id, job.attempt
+        if end.reason == "holds":
+            undo = self._undo(job, action, before, sight.observation)
+            return e.Done(step=id, attempt=attempt, after=sight.look, adopted=True, undo=undo)
+        if end.reason == "absent":
+            return e.NotDone(step=id, attempt=attempt, seen=sight.look)
+        if sight.checked is State.UNKNOWN:
+            reason = f"it may have been sent, and cannot be observed: {sight.why}"
+            return e.Uncertain(step=id, attempt=attempt, reason=reason, seen=sight.look)
+        error = f"not as wanted within {job.step.timeout_s:g} s: {sight.why}"
+        return e.Failed(step=id, attempt=attempt, error=error, world="changed", seen=sight.look)
+
+    async def _ask(self, command: Command) -> Fact:
+        """Put a question: what is shown is fixed from here on, and an answer binds to it."""
+        args, step = command.args, command.step or ""
+        if args.get("broken"):
+            raise CannotStart(str(args["broken"]))
+        if args.get("purpose") == "gate":
+            unneeded = await self._unneeded(command, self._plan.step(step))
+            if unneeded is not None:
+                return unneeded
+        given = args.get("shown")
+        what: dict[str, Json] = given if isinstance(given, dict) else {}
+        purpose = str(args.get("purpose"))
+        hash = shown_hash(str(args.get("plan_hash")), step, purpose, what)
+        return e.Asked(step=step, shown=what, shown_hash=hash, purpose=purpose)
+
+    # Looking
+
+    async def _look(
+        self, job: Job, probe: Probe[Any, Any], action: Action[Any, Any] | None, before: Observation | None,
+        within_s: float,
+    ) -> Sight:  # fmt: skip
+        now, look, why = await self._scene.see(probe, job.ctx, job.params, within_s)
+        if now is None:
+            return Sight(State.UNKNOWN, State.UNKNOWN, why)
+        checked = State.HOLDS if action is None else action.state(job.params, now)
+        seen = look["value"] if look is not None else None
+        sight = Sight(checked, checked, f"seen: {shown(seen if isinstance(seen, dict) else None)}", now, look)
+        if checked is not State.HOLDS or job.step.verify is None:
+            return sight
+        was = None if before is None else before.model_dump(mode="json")
+        answer = await self._scene.answer(
+            job.step.verify, job.ctx, steps=job.command.args.get("steps"), now=seen, before=was
+        )  # fmt: skip
+        return verified(sight, answer.verdict, f"{answer.reason} ({sight.why})")
+
+    async def _unneeded(self, command: Command, step: PlanStep) -> Fact | None:
+        """What `when` says: needed (None), not needed, or it cannot be told and a person must say."""
+        if step.when is None:
+            return None
+        ctx = self._scene.context(step.id, _attempt(command))
+        answer = await self._scene.answer(step.when, ctx, steps=command.args.get("steps"))
+        attempt = _attempt(command)
+        if answer.verdict is Verdict.PASS:
+            return None
+        if answer.verdict is Verdict.FAIL:
+            return e.NotNeeded(step=step.id, attempt=attempt, why=f"when: {answer.reason}")
+        error = f"whether it is needed is unknown: {answer.reason}"
+        hint = f"drkit skip {self._scene.run} {step.id} --reason ..."
+        return e.Failed(step=step.id, attempt=attempt, error=error, world="untouched", hint=hint)
+
+    async def _differs(self, job: Job, guard: Mapping[str, Any]) -> str | None:
+        """Why a compensation must ask: the present is not what the step it takes back had set."""
+        entry = self._catalog.entry(str(guard["uses"]))
+        assert isinstance(entry, Action)  # only actions are compensated
+        params = validated(entry, guard["params"])
+        now, _, why = await self._scene.see(entry.observe, job.ctx, params, job.step.timeout_s)
+        if now is None:
+            return f"what it should undo cannot be observed: {why}"
+        if entry.state(params, now) is State.HOLDS:
+            return None
+        return f"the present is not what the step had set: {shown(now.model_dump(mode='json'))}"
+
+    # Words
+
+    def _undo(
+        self, job: Job, action: Action[Any, Any], before: Observation | None, after: Observation | None
+    ) -> dict[str, Json] | None:
+        """What takes it back, worked out now while everything is known."""
+        if action.undoer is None:
+            return None
+        try:
+            use = action.undoer(job.params, before, after)
+        except Exception as error:  # noqa: BLE001 - recorded: a rollback will name this step
+            return {"error": self._secrets.redact(f"{type(error).__name__}: {error}")}
+        if use is None:
+            return None
+        entry = self._catalog.entry(use.uses)
+        assert isinstance(entry, Action)  # `undo` returns a use of an action
+        return {"uses": use.uses, "params": use.params, "repeat": entry.repeat, "timeout_s": entry.timeout_s,
+                "poll_s": entry.poll_s, "settle_s": entry.settle_s}  # fmt: skip
+
+    def _failed(self, job: Job, error: DrkitError, world: str) -> Fact:
+        return e.Failed(step=job.step.id, attempt=job.attempt, error=str(error), world=world, hint=error.hint)
+
+    def _write_down(self, job: Job) -> None:
+        for key, text in job.ctx.scratch.items():
+            self._log(self._secrets.redact(f"{job.step.id} attempt {job.attempt}: {key}: {text}"))
+
+    def _redacted(self, fact: Fact) -> Fact:
+        """The fact without secrets: journals are copied, shown and kept."""
+        plain = json.dumps(fact.to_json())
+        clean = self._secrets.redact(plain)
+        return fact if clean == plain else Fact.from_json(json.loads(clean))
+
+
+def _attempt(command: Command) -> int:
+    attempt = command.args.get("attempt")
+    return attempt if isinstance(attempt, int) else 1
+
+
+def _answer(command: Command) -> dict[str, Any]:
+    return {key: command.args[key] for key in ("answer", "by", "role", "reason", "plan_hash", "shown_hash")}
+
+
+def _action(job: Job) -> Action[Any, Any]:
+    assert isinstance(job.entry, Action)  # the plan's kind says so
+    return job.entry
+
+
+def _before(job: Job, action: Action[Any, Any]) -> Observation:
+    look = job.command.args.get("before")
+    value = look.get("value") if isinstance(look, dict) else None
+    observation: Observation = action.observe.answer.model_validate(value)
+    return observation

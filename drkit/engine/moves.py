@@ -1,0 +1,318 @@
+"""The moves every rule is made of: hold or go on, end, fail, try again, ask. Pure; writes the state, adds commands."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from drkit.context import step_token
+from drkit.engine import gates
+from drkit.engine.state import BUSY, Ask, Phase, RunState, Status, StepState
+from drkit.errors import DrkitError
+from drkit.model.events import Command, Ordered
+from drkit.model.plan import Plan, PlanStep
+from drkit.model.runbook import Retry
+from drkit.model.values import Json
+
+Render = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
+
+PHASE_OF: dict[str, Phase] = {
+    "prepare": Phase.PREPARING,
+    "copy": Phase.COPYING,
+    "apply": Phase.APPLYING,
+    "observe": Phase.OBSERVING,
+    "recover": Phase.RECOVERING,
+    "ask": Phase.ASKING,
+}
+FIRST_VERB = {"action": "prepare", "probe": "observe", "gate": "ask"}
+#: How long a question that is no gate of the runbook waits before it has to be put again.
+QUESTION_S = 900.0
+
+
+def render_params(params: Mapping[str, Any], scope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`${ steps.ID.field }` replaced by results."""
+    from drkit.plan.expressions import render  # costs a parser: only for plans that have references
+
+    return render(params, scope)
+
+
+class Moves:
+    """A run's state, and the only ways to change it."""
+
+    def __init__(self, plan: Plan, *, render: Render = render_params) -> None:
+        self.plan = plan
+        self.state = RunState(plan)
+        self.out: list[Command] = []
+        self.ready: deque[StepState] = deque()
+        self.timers: dict[str, tuple[StepState, float]] = {}
+        self.until: frozenset[str] | None = None
+        self.stop: Ordered | None = None
+        """What a failed step's `on_failure` orders; carried out when the fact has been dealt with."""
+        self._render = render
+        self._open = False
+        self._finishing = False
+        steps = self.state.steps
+        for planned in plan.steps:
+            steps[planned.id] = StepState(planned, len(set(planned.needs)))
+        for step in steps.values():
+            for need in dict.fromkeys(step.plan.needs):
+                steps[need].dependents.append(step)
+        self.state.unsettled = len(steps)
+        self._referring = {s.id for s in plan.steps if _refers(s.params)}
+        self._reads = {s.id: _named_in(s, steps) for s in plan.steps if "steps" in f"{s.verify}{s.when}"}
+
+    def command(self, verb: str, why: str, step: StepState | None, args: dict[str, Json]) -> None:
+        """Want something done."""
+        self.out.append(Command(verb=verb, why=why, step=None if step is None else step.id, args=args))
+
+    # Where a step stands
+
+    def working(self, id: str, attempt: int | None, phases: Collection[Phase]) -> StepState | None:
+        """The step, if this report still concerns it: a late one from an earlier attempt does not."""
+        step = self.state.steps.get(id)
+        if step is None or step.phase not in phases or (attempt is not None and attempt != step.attempt):
+            return None
+        return step
+
+    def move(self, step: StepState, phase: Phase) -> None:
+        """Change the phase, and what is counted by it."""
+        state = self.state
+        state.busy += (phase in BUSY) - (step.phase in BUSY)
+        state.backing_off += (phase is Phase.BACKOFF) - (step.phase is Phase.BACKOFF)
+        step.phase = phase
+
+    def refresh(self) -> None:
+        """Recompute whether anything may start, after something that bears on it changed."""
+        state = self.state
+        self._open = (
+            state.began_t is not None and state.outcome is None and state.paused is None and not state.lease_lost
+        )
+
+    def may_start(self, step: StepState) -> bool:
+        """Whether this step may do something new now."""
+        if not self._open:
+            return False
+        if step.undoes is not None:
+            return True
+        return self.state.aborting is None and (self.until is None or step.id in self.until)
+
+    def release_held(self) -> None:
+        """Let those go on that were only held."""
+        if not self._open:
+            return
+        for step in list(self.state.steps.values()):
+            if step.phase is Phase.HELD and step.next is not None:
+                self.go(step, *step.next)
+
+    # Going on
+
+    def begin(self, step: StepState) -> None:
+        """Its needs have ended: start it, or skip it as was ordered."""
+        if step.phase is not Phase.IDLE:
+            return
+        if step.skip is not None:
+            self.end(step, Status.SKIPPED, step.skip.reason)
+            return
+        count = len(step.plan.needs)
+        self.go(step, FIRST_VERB[step.plan.kind], f"its {count} needs have ended" if count else "it needs nothing")
+
+    def go(self, step: StepState, verb: str, why: str) -> None:
+        """Have this done now, or as soon as the run may go on. Looking at what was sent is never held."""
+        if verb != "recover" and not self.may_start(step):
+            self.move(step, Phase.HELD)
+            step.next = (verb, why)
+        elif self.state.step_by_step and not step.agreed and verb in ("prepare", "observe"):
+            self.question(step, "step", "the run goes one step at a time")
+        else:
+            self.send(step, verb, why)
+
+    def send(self, step: StepState, verb: str, why: str) -> None:
+        """Have this done now."""
+        step.next = None
+        if step.started_t is None:
+            step.started_t = self.state.t
+            step.token = step_token(self.state.run, step.id)
+            step.attempt = step.attempt or 1
+        self.move(step, PHASE_OF[verb])
+        if verb == "copy":
+            step.copy_upto = self.state.seq
+            self.command("copy", why, step, {"upto": self.state.seq})
+        elif verb == "ask":
+            self._ask_gate(step, why)
+        else:
+            self.command(verb, why, step, self._args(step))
+
+    def effect(self, step: StepState, why: str) -> None:
+        """Send it, after a copy of its intent where it cannot be undone."""
+        self.go(step, "apply" if step.plan.irreversible is None else "copy", why)
+
+    def again(self, step: StepState, why: str) -> None:
+        """One more attempt: from the start if nothing was ever sent, else look first and send only what is absent."""
+        step.attempt += 1
+        step.error = step.hint = step.reason = None
+        step.ended = Status.PENDING
+        if step.plan.kind != "action" or not step.intent:
+            self.go(step, FIRST_VERB[step.plan.kind], why)
+        elif not step.exposed:
+            self.effect(step, why)
+        else:
+            self.go(step, "recover", why)
+
+    def _args(self, step: StepState) -> dict[str, Json]:
+        """All that a worker needs beside the environment."""
+        args: dict[str, Json] = {"attempt": step.attempt, "token": step.token, "timeout_s": step.plan.timeout_s}
+        if step.intent:
+            args["params"] = step.params
+            args["before"] = step.before
+        else:
+            self._render_into(args, step)
+        if step.id in self._reads:
+            args["steps"] = {id: self.state.results[id] for id in self._reads[step.id] if id in self.state.results}
+        if step.doubtful:
+            args["doubtful"] = True
+        if step.claim is not None:
+            args["once"] = True
+        if step.undoes is not None:
+            args["as"] = step.plan.model_dump(mode="json", exclude_defaults=True)
+            args["guard"] = {
+                "uses": step.undoes.plan.uses, "params": step.undoes.params, "after": step.undoes.after,
+            }  # fmt: skip
+        return args
+
+    def _render_into(self, args: dict[str, Json], step: StepState) -> None:
+        params: Mapping[str, Any] = step.plan.params
+        if step.id in self._referring:
+            try:
+                params = self._render(params, {"steps": self.state.results})
+            except (DrkitError, LookupError, TypeError, ValueError) as error:
+                args["broken"] = f"its parameters cannot be filled in: {error}"
+        args["params"] = {**params, **step.changes} if step.changes else dict(params)
+
+    # Ending
+
+    def end(self, step: StepState, status: Status, reason: str | None) -> None:
+        """It is over: what waited for it may be ready."""
+        self.move(step, Phase.ENDED)
+        step.ended, step.reason, step.finished_t = status, reason, self.state.t
+        step.next = None
+        if step.after is not None:
+            self.state.results[step.id] = step.after.get("value")
+        if step.undoes is not None:
+            if status in (Status.DONE, Status.SKIPPED):
+                self.move(step.undoes, Phase.ENDED)
+                step.undoes.ended = Status.COMPENSATED
+        else:
+            self.state.unsettled -= 1
+        if status is Status.CANCELLED:
+            return
+        for dependent in step.dependents:
+            dependent.missing -= 1
+            if not dependent.missing:
+                self.ready.append(dependent)
+
+    def block(self, step: StepState, status: Status) -> None:
+        """It waits for an operator's decision."""
+        self.move(step, Phase.BLOCKED)
+        step.ended, step.finished_t = status, self.state.t
+
+    def uncertain(self, step: StepState, why: str) -> None:
+        """Only a person can say whether it happened."""
+        step.error, step.hint = why, f"drkit inspect {self.state.run} {step.id}"
+        self.block(step, Status.UNCERTAIN)
+
+    def fail(self, step: StepState, error: str, world: str, hint: str | None) -> None:
+        """An attempt did not reach its goal: what `on_failure` says, else a person decides."""
+        step.error, step.world, step.hint = error, world, hint
+        plan, aborting = step.plan, self.state.aborting is not None and step.undoes is None
+        policy = "pause" if plan.fences else plan.on_failure  # a fence is observed, or two persons override it
+        retry = plan.retry or (Retry() if policy == "retry" else None)
+        repeatable = world == "untouched" or plan.kind != "action" or plan.repeat in ("safe", "token")
+        if aborting:
+            self.block(step, Status.FAILED)
+        elif retry is not None and repeatable and plan.kind != "gate" and step.retries < retry.times:
+            self._retry_later(step, retry)
+        elif plan.optional and not plan.fences:
+            self.end(step, Status.FAILED, "optional: its failure holds nothing back")
+        elif policy == "skip":
+            self.end(step, Status.SKIPPED, "its failure was to be skipped (on_failure: skip)")
+        else:
+            self.block(step, Status.FAILED)
+            if policy in ("abort", "rollback") and step.undoes is None:
+                by: dict[str, Json] = {"name": "the runbook", "how": f"on_failure: {policy}"}
+                reason = f"{step.id} failed (on_failure: {policy})"
+                args: dict[str, Json] = {"rollback": policy == "rollback"}
+                self.stop = Ordered(t=self.state.t, verb="abort", by=by, step=step.id, reason=reason, args=args)
+
+    def _retry_later(self, step: StepState, retry: Retry) -> None:
+        # The variation must come out the same in a replay: it is taken from the names, not from a generator.
+        spread = zlib.crc32(f"{self.state.run}/{step.id}/{step.attempt}".encode()) / 2**32
+        wait_s = retry.backoff * 2**step.retries * (1 + retry.jitter * (2 * spread - 1))
+        step.retries += 1
+        self.move(step, Phase.BACKOFF)
+        why = f"attempt {step.attempt} failed; {retry.times - step.retries + 1} of {retry.times} retries left"
+        self.arm(step, f"retry {step.id} {step.attempt}", self.state.t + wait_s, why)
+
+    def arm(self, step: StepState, timer: str, at_t: float, why: str) -> None:
+        """Have `Fired(timer)` reported at `at_t` on the run's clock."""
+        self.timers[timer] = (step, at_t)
+        self.command("timer", why, step, {"timer": timer, "at_t": at_t})
+
+    # Asking
+
+    def _ask_gate(self, step: StepState, why: str) -> None:
+        args: dict[str, Json] = {}
+        self._render_into(args, step)
+        params = args["params"]
+        assert isinstance(params, dict)  # _render_into
+        role, approvals, timeout_s, shown = gates.terms(params)
+        step.ask = Ask("gate", role, approvals, timeout_s)
+        self._put(step, why, shown, args.get("broken"))
+
+    def question(
+        self, step: StepState, purpose: str, why: str, *, shown: Mapping[str, Json] | None = None, approvals: int = 1,
+        timeout_s: float | None = None, answers: tuple[dict[str, Json], ...] = (), role: str | None = None,
+    ) -> None:  # fmt: skip
+        """Put a question that no gate of the runbook asks."""
+        step.ask = Ask(purpose, role, approvals, timeout_s, answers=list(answers))
+        self.move(step, Phase.ASKING)
+        self._put(step, why, dict(shown or {}), None)
+
+    def _put(self, step: StepState, why: str, shown: dict[str, Json], broken: Json) -> None:
+        assert step.ask is not None  # both callers just set it
+        step.questions += 1
+        args: dict[str, Json] = {
+            "attempt": step.attempt, "purpose": step.ask.purpose, "shown": shown, "role": step.ask.role,
+            "approvals": step.ask.approvals, "plan_hash": self.state.plan_hash,
+        }  # fmt: skip
+        if broken is not None:
+            args["broken"] = broken
+        if step.id in self._reads:
+            args["steps"] = {id: self.state.results[id] for id in self._reads[step.id] if id in self.state.results}
+        self.command("ask", why, step, args)
+
+    def second_person(self, step: StepState) -> None:
+        """Looking did not confirm what a person declared done: another one must say so too."""
+        claim = step.claim
+        assert claim is not None  # callers look
+        step.claim = None
+        given: dict[str, Json] = {"by": claim.by, "answer": "approve", "reason": claim.reason, "t": self.state.t}
+        shown: dict[str, Json] = {"declared_by": claim.by.get("name"), "reason": claim.reason, "seen": step.seen}
+        self.question(
+            step, "done", "its check does not confirm that it was done by hand", shown=shown, approvals=2,
+            timeout_s=QUESTION_S, answers=(given,),
+        )  # fmt: skip
+
+
+def _refers(value: Json) -> bool:
+    if isinstance(value, str):
+        return "${" in value
+    if isinstance(value, dict):
+        return any(_refers(item) for item in value.values())
+    return isinstance(value, list) and any(_refers(item) for item in value)
+
+
+def _named_in(step: PlanStep, ids: Collection[str]) -> tuple[str, ...]:
+    text = f"{step.verify} {step.when}"
+    return tuple(id for id in ids if id in text)

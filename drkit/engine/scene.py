@@ -1,0 +1,138 @@
+"""What a step acts in and what its expressions read: contexts, validated parameters, fresh observations."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from drkit.catalog import Action, Catalog, Probe
+from drkit.context import Context, Providers, Secrets
+from drkit.engine.watching import observe_once
+from drkit.model.observation import Observation, Verdict
+from drkit.model.params import Params
+from drkit.model.plan import Plan
+from drkit.model.ports import Clock, Lease
+from drkit.model.values import Json
+from drkit.plan.surroundings import run_scope
+
+#: How long a probe that only an expression reads may take.
+PROBE_S = 15.0
+
+
+class CannotStart(Exception):
+    """The command cannot be carried out as it stands; nothing was touched."""
+
+
+class Answer(Protocol):
+    """What an expression came out as."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """PASS, FAIL or UNKNOWN."""
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+
+
+Evaluate = Callable[[str, Mapping[str, Any]], Answer]
+
+
+def evaluate_expression(text: str, scope: Mapping[str, Any]) -> Answer:
+    """CEL, with three outcomes."""
+    from drkit.plan.expressions import evaluate  # costs a parser: only for plans that have expressions
+
+    return evaluate(text, scope)
+
+
+class Scene:
+    """One run's surroundings."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        catalog: Catalog,
+        providers: Providers,
+        secrets: Secrets,
+        clock: Clock,
+        *,
+        run: str,
+        drill: bool,
+        lease: Lease | None,
+        fencing_token: int,
+        evaluate: Evaluate,
+    ) -> None:
+        self.plan, self.catalog, self.providers, self.secrets, self.clock = plan, catalog, providers, secrets, clock
+        self.run, self.drill, self.lease, self.fencing_token = run, drill, lease, fencing_token
+        self.origin = socket.gethostname()
+        self._evaluate = evaluate
+
+    def context(self, step: str, attempt: int) -> Context:
+        """What an action or probe is given. `not_after` is as the lease stands now."""
+        lasts_s = self.lease.remaining_s() if self.lease is not None else None
+        return Context(
+            environment=self.providers.environment, providers=self.providers, secrets=self.secrets, clock=self.clock,
+            run=self.run, step=step, source=self.plan.source, target=self.plan.target, mode=self.plan.mode,
+            drill=self.drill, attempt=attempt, fencing_token=self.fencing_token,
+            not_after=None if lasts_s is None else self.clock.monotonic() + lasts_s,
+        )  # fmt: skip
+
+    async def answer(
+        self,
+        text: str,
+        ctx: Context,
+        *,
+        steps: Json = None,
+        now: Json = None,
+        before: Json = None,
+    ) -> Answer:
+        """Evaluate an expression; the probes it names are observed now, and what cannot be is left out (unknown)."""
+        scope = run_scope(
+            self.plan,
+            steps=steps if isinstance(steps, dict) else {},
+            probes=await self._probes(text, ctx),
+            now=now,
+            before=before,
+        )
+        return self._evaluate(text, scope)
+
+    async def _probes(self, text: str, ctx: Context) -> dict[str, Json]:
+        seen: dict[str, Json] = {}
+        for name, probe in self.plan.probes.items():
+            if f"probes.{name}" in text or f"probes['{name}']" in text or f'probes["{name}"]' in text:
+                entry = self.catalog.entry(probe.uses)
+                assert isinstance(entry, Probe)  # the plan was checked
+                now, _, _ = await self.see(entry, ctx, validated(entry, probe.params), PROBE_S)
+                if now is not None:
+                    seen[name] = now.model_dump(mode="json")
+        return seen
+
+    async def see(
+        self, probe: Probe[Any, Any], ctx: Context, params: Params, within_s: float
+    ) -> tuple[Observation | None, dict[str, Json] | None, str]:
+        """What is seen now, and the Look to journal; or None, None and why nothing could be seen."""
+        return await observe_once(
+            lambda: probe(ctx, narrowed(probe, params)), self.clock, self.origin, within_s=within_s
+        )
+
+
+def validated(entry: Probe[Any, Any] | Action[Any, Any], params: Json) -> Params:
+    """Parameters as the action knows them; rendered references are values that nobody has looked at yet."""
+    try:
+        model: Params = entry.params.model_validate_json(json.dumps(params))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
+        raise CannotStart(f"its parameters do not fit {entry.name}: {wrong}") from error
+    return model
+
+
+def narrowed(probe: Probe[Any, Any], params: Params) -> Params:
+    """An action's parameters as its probe knows them."""
+    wanted: type[Params] = probe.params
+    if isinstance(params, wanted):
+        return params
+    return wanted.model_validate({key: getattr(params, key) for key in wanted.model_fields})

@@ -1,0 +1,101 @@
+"""Looking at the world until it is as wanted: one look, what it says, and the loop around it.
+
+A look is never reused: each is taken when it is needed, so that none is older than the step it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from drkit.errors import Unobservable
+from drkit.model.observation import Look, Observation, State, Verdict
+from drkit.model.ports import Clock
+from drkit.model.values import Json, utc
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One look and what it says. `checked` is the action's own check alone; `state` also counts `verify`."""
+
+    state: State
+    checked: State
+    why: str
+    observation: Observation | None = None
+    look: dict[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How watching ended: `holds`, `deadline`, or what `stop` said; and the last look."""
+
+    reason: str
+    sight: Sight
+
+
+async def observe_once(
+    observe: Callable[[], Awaitable[Observation]], clock: Clock, origin: str, *, within_s: float
+) -> tuple[Observation | None, dict[str, Json] | None, str]:
+    """What is seen now and the Look to journal; or None, None and why nothing could be seen."""
+    try:
+        with anyio.fail_after(within_s):
+            now = await observe()
+    except TimeoutError:
+        return None, None, f"nothing was observed within {within_s:.1f} s"
+    except Unobservable as error:
+        return None, None, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong in a probe, it did not see anything
+        return None, None, f"{type(error).__name__}: {error}"
+    look = Look(at=utc(clock.wall()), origin=origin, value=now.model_dump(mode="json"))
+    return now, look.model_dump(mode="json"), ""
+
+
+def verified(sight: Sight, verdict: Verdict, reason: str) -> Sight:
+    """A look whose check holds, after the runbook's `verify` was asked too. Unknown is not yet."""
+    if verdict is Verdict.PASS:
+        return sight
+    state = State.IN_PROGRESS if verdict is Verdict.FAIL else State.UNKNOWN
+    return Sight(state, sight.checked, f"verify: {reason}", sight.observation, sight.look)
+
+
+async def watch(
+    look: Callable[[float], Awaitable[Sight]],
+    clock: Clock,
+    *,
+    deadline: float,
+    poll_s: float,
+    hold_s: float,
+    stop: Callable[[Sight], str | None] = lambda sight: None,
+) -> End:
+    """Look until it holds without a break for `hold_s`, until `deadline` (on `clock.monotonic()`), or until `stop`.
+
+    `look` is given the seconds it may take. A hold that began before the deadline may last beyond it.
+    """
+    since: float | None = None
+    while True:
+        sight = await look(max(deadline - clock.monotonic(), poll_s, 0.05))
+        now = clock.monotonic()
+        if sight.state is State.HOLDS:
+            since = now if since is None else since
+            if now - since >= hold_s:
+                return End("holds", sight)
+            await clock.sleep(min(poll_s, hold_s - (now - since)))
+            continue
+        since = None
+        stopped = stop(sight)
+        if stopped is not None:
+            return End(stopped, sight)
+        if now >= deadline:
+            return End("deadline", sight)
+        await clock.sleep(min(poll_s, max(deadline - now, 0.0)))
+
+
+def shown(value: Mapping[str, Any] | None) -> str:
+    """A look's value, short enough for a sentence."""
+    if not value:
+        return "nothing"
+    text = ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
+    return text if len(text) <= 200 else text[:197] + "..."

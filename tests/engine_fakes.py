@@ -1,0 +1,297 @@
+"""A small world, the actions that change it, and short ways to write plans and drive them, for tests of the engine.
+
+The world outlives a crash of the engine, as real ones do. Fakes enter where providers enter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import anyio
+
+from drkit.catalog import Catalog, action, probe
+from drkit.context import Context, Provider, Providers, Secrets
+from drkit.engine.driver import Driver
+from drkit.engine.executor import Executor
+from drkit.engine.fold import Run, replay
+from drkit.engine.memory import MemoryInbox, MemoryStore
+from drkit.engine.state import RunState
+from drkit.errors import OutcomeUnknown, StepFailed, Unobservable
+from drkit.model import events as e
+from drkit.model.environment import Environment, SecretRef, Site
+from drkit.model.observation import Observation
+from drkit.model.params import Params, Use
+from drkit.model.plan import Plan, PlanStep
+from drkit.model.ports import Clock, Copier, Lease
+from drkit.model.values import Json
+
+DANA: dict[str, Json] = {"name": "dana", "uid": 1001, "how": "unix socket peer", "roles": ["ic"]}
+LEE: dict[str, Json] = {"name": "lee", "uid": 1002, "how": "unix socket peer", "roles": ["ic", "dba"]}
+MAX: dict[str, Json] = {"name": "max", "uid": 1003, "how": "unix socket peer", "roles": []}
+
+ENVIRONMENT = Environment(
+    name="test",
+    kind="sandbox",
+    account="none",
+    sites=(Site(name="east", kind="region"), Site(name="west", kind="region")),
+    state_store="file:///nowhere",
+)
+
+
+class NoSecrets:
+    """Knows one secret, to see that it is redacted."""
+
+    def get(self, ref: SecretRef | str) -> str:
+        return "hunter2"
+
+    def redact(self, text: str) -> str:
+        return text.replace("hunter2", "[redacted]")
+
+
+@dataclass
+class World(Provider):
+    """Named values, who wrote them, and what goes wrong with the next call on a name."""
+
+    values: dict[str, int] = field(default_factory=dict)
+    writes: list[tuple[str, str]] = field(default_factory=list)
+    """Name and token, in order, of every write that took effect."""
+    seen_tokens: set[str] = field(default_factory=set)
+    trouble: dict[str, list[str]] = field(default_factory=dict)
+    """By name: what happens to coming calls, one word a call: refuse, lose, lost-unsent, fail, hang, die."""
+    blind: set[str] = field(default_factory=set)
+    """Names that cannot be observed now."""
+    latency_s: float = 0.0
+
+    @classmethod
+    def connect(cls, environment: Environment, secrets: Secrets) -> Self:
+        return cls()
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    async def write(self, name: str, value: int, token: str, *, once: bool = False) -> None:
+        await anyio.sleep(self.latency_s)
+        words = self.trouble.get(name) or [""]
+        word = words.pop(0)
+        if word == "refuse":
+            raise StepFailed("permission denied for hunter2", world="untouched", hint="grant it")
+        if word == "fail":
+            raise StepFailed("broke half way", world="changed")
+        if word == "hang":
+            await anyio.sleep_forever()
+        if word == "lost-unsent":
+            raise OutcomeUnknown("connection reset before it arrived")
+        if not (once and token in self.seen_tokens):
+            self.values[name] = value
+            self.writes.append((name, token))
+            self.seen_tokens.add(token)
+        if word == "lose":
+            raise ConnectionResetError("connection reset by peer")
+
+    async def read(self, name: str) -> int | None:
+        await anyio.sleep(self.latency_s / 2)
+        if name in self.blind:
+            raise Unobservable(f"{name} does not answer")
+        return self.values.get(name)
+
+    def written(self) -> Counter[str]:
+        return Counter(name for name, _ in self.writes)
+
+
+class Named(Params):
+    """A name in the world."""
+
+    name: str
+    """Which value."""
+
+
+class Put(Named):
+    """Set a named value."""
+
+    to: int = 1
+    """What it becomes."""
+
+
+class Value(Observation):
+    """What a name holds."""
+
+    value: int | None = None
+
+
+@probe("fake.value", side="neither")
+async def value(ctx: Context, p: Named) -> Value:
+    """What a name holds now."""
+    return Value(value=await ctx.use(World).read(p.name), answered_by="world")
+
+
+@action("fake.put", observe=value, repeat="safe", side="neither", poll_s=0.05)
+async def put(ctx: Context, p: Put, before: Value) -> None:
+    await ctx.use(World).write(p.name, p.to, ctx.token)
+
+
+@put.check
+def is_put(p: Put, now: Value) -> bool:
+    return now.value == p.to
+
+
+@put.undo
+def put_back(p: Put, before: Value, after: Value | None) -> Use | None:
+    return Use(uses="fake.put", params={"name": p.name, "to": before.value or 0})
+
+
+@action("fake.put-once", observe=value, repeat="token", side="neither", poll_s=0.05)
+async def put_once(ctx: Context, p: Put, before: Value) -> None:
+    await ctx.use(World).write(p.name, p.to, ctx.token, once=True)
+
+
+put_once.check(is_put)
+put_once.undo(put_back)
+
+
+@action("fake.put-ask", observe=value, repeat="ask", side="neither", poll_s=0.05)
+async def put_ask(ctx: Context, p: Put, before: Value) -> None:
+    await ctx.use(World).write(p.name, p.to, ctx.token)
+
+
+put_ask.check(is_put)
+put_ask.undo(put_back)
+
+
+@action("fake.final", observe=value, repeat="safe", irreversible="nothing takes it back", side="neither", poll_s=0.05)
+async def final(ctx: Context, p: Put, before: Value) -> None:
+    await ctx.use(World).write(p.name, p.to, ctx.token)
+
+
+final.check(is_put)
+
+
+@action("fake.fence", observe=value, repeat="safe", fences=True, side="neither", poll_s=0.05)
+async def fence(ctx: Context, p: Put, before: Value) -> None:
+    await ctx.use(World).write(p.name, p.to, ctx.token)
+
+
+fence.check(is_put)
+fence.undo(put_back)
+
+
+def catalog() -> Catalog:
+    return Catalog(["engine_fakes"])
+
+
+def step(id: str, *needs: str, uses: str = "fake.put", **more: Any) -> PlanStep:
+    """A step whose parameters are its own name, unless `params` says otherwise."""
+    kind = "gate" if uses.startswith("gate.") else "probe" if uses == "fake.value" else "action"
+    defaults: dict[str, Any] = {"params": {} if kind == "gate" else {"name": id}, "timeout_s": 1.0, "poll_s": 0.05}
+    if kind == "action":
+        entry = catalog().entry(uses)
+        defaults |= {key: getattr(entry, key) for key in ("repeat", "irreversible", "fences", "skippable")}
+    return PlanStep(**(defaults | {"id": id, "number": 1, "uses": uses, "kind": kind, "needs": needs} | more))
+
+
+def gate(id: str, *needs: str, role: str = "ic", **params: Any) -> PlanStep:
+    return step(id, *needs, uses="gate.approve", params={"role": role, **params})
+
+
+def plan(*steps: PlanStep, **more: Any) -> Plan:
+    numbered = tuple(s.model_copy(update={"number": number}) for number, s in enumerate(steps, 1))
+    return Plan.model_validate(
+        {
+            "schema": "drkit.plan/1", "runbook": "test", "runbook_digest": "sha256:0", "environment": "test",
+            "environment_kind": "sandbox", "account": "none", "source": "east", "target": "west", "steps": numbered,
+            "catalog": "sha256:0", "drkit": "0", **more,
+        }
+    )  # fmt: skip
+
+
+def opened(plan: Plan, run: str = "k7qd", **more: Any) -> e.Opened:
+    return e.Opened(
+        run=run, run_kind="run", plan=plan.model_dump(mode="json", by_alias=True), plan_hash=plan.hash, drkit="0",
+        catalog="sha256:0", by=DANA, host="here", wall=1_000_000.0, **more,
+    )  # fmt: skip
+
+
+def began() -> e.Began:
+    return e.Began(by=DANA)
+
+
+class LoopClock:
+    """The event loop's own clock: virtual under trio's MockClock."""
+
+    def monotonic(self) -> float:
+        return anyio.current_time()
+
+    def wall(self) -> float:
+        return 1_000_000.0 + anyio.current_time()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+@dataclass
+class Engine:
+    """The real driver, executor and fold on an in-memory journal, with a world to change."""
+
+    plan: Plan
+    world: World = field(default_factory=World)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    inbox: MemoryInbox = field(default_factory=MemoryInbox)
+    lease: Lease | None = None
+    copier: Copier | None = None
+    clock: Clock = field(default_factory=LoopClock)
+    threads: bool = False
+    troubles: list[str | None] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def driver(self, *, stay: bool = False) -> Driver:
+        """A driver for what the journal holds so far."""
+        rows = list(self.store.read())
+        run = replay(rows) if rows else Run(self.plan)
+        providers = Providers(ENVIRONMENT, NoSecrets(), {World: self.world})
+        executor = Executor(
+            self.plan, catalog(), providers, NoSecrets(), self.clock, run="k7qd", lease=self.lease,
+            log=self.log.append,
+        )  # fmt: skip
+        return Driver(
+            run, self.store, self.inbox, executor, self.clock, head=rows[-1].hash if rows else e.GENESIS,
+            lease=self.lease, copier=self.copier, stay=stay, threads=self.threads, on_trouble=self.troubles.append,
+        )  # fmt: skip
+
+    async def start(self, **more: Any) -> RunState:
+        """Open, begin, and go on until the run has ended or rests."""
+        self.inbox.put(opened(self.plan, **more))
+        self.inbox.put(began())
+        return await self.driver().run()
+
+    async def resume(self, **more: Any) -> RunState:
+        """As a new process would: from the journal alone."""
+        self.inbox = MemoryInbox()
+        if not len(self.store):
+            return await self.start()
+        self.inbox.put(e.Resumed(by=DANA, host="here", wall=self.clock.wall(), **more))
+        if replay(self.store.read()).state.began_t is None:
+            self.inbox.put(began())
+        return await self.driver().run()
+
+    async def order(self, *facts: e.Fact) -> RunState:
+        """What people say to a run that rests."""
+        for fact in facts:
+            self.inbox.put(fact)
+        return await self.driver().run()
+
+    def facts(self, kind: type[e.Fact]) -> list[Any]:
+        return [row.fact for row in self.store.read() if isinstance(row.fact, kind)]
+
+
+def approve(
+    state: RunState, step: str, by: Mapping[str, Json], answer: str = "approve", role: str = "ic"
+) -> e.Answered:
+    """An answer to what `step` shows now."""
+    ask = state.steps[step].ask
+    assert ask is not None and ask.shown_hash is not None
+    return e.Answered(
+        step=step, answer=answer, by=dict(by), role=role, reason="looks right", plan_hash=state.plan_hash,
+        shown_hash=ask.shown_hash,
+    )  # fmt: skip
