@@ -1,6 +1,6 @@
 """What ReliableTech has in both regions, made through the gateways: the source in production, the target asleep.
 
-`seed(config)` in this process, or `python -m drkit.sandbox.seed CONFIG.json`, which prints the result as one JSON line.
+`seed(config)` in this process, or `python -m drkit.sandbox.seed CONFIG.json`, whose ready line is the result.
 Config: `{"gateways": {REGION: URL}, "source": REGION, "target": REGION, "edges": {REGION: {"host", "port"}},
 "databases": {REGION: {"host", "port"}}, "database": {"name", "user", "password"}, "release": FILE, "zone"?, "ttl_s"?,
 "sinks_url"?, "state_bucket"?}`. `release` is the order application's file: its bytes are the live release.
@@ -59,21 +59,19 @@ Backup, CloudTrail, GuardDuty, quotas, alarms (never evaluated).
 Left out, because moto has no backend or answers without effect: RDS (the real PostgreSQL pair stands for it), EKS
 (services start on hosts), multi-region KMS keys (decrypt is refused), Secrets Manager replicas (cannot be promoted: two
 secrets with one version id instead), DynamoDB global tables and S3 replication (the replicator part instead), ARC (the
-routing part instead), backup jobs and recovery points, DLQ redrive tasks (`StartMessageMoveTask`), listing what a web
-ACL protects (ask by resource), Health, event source mappings, Direct Connect and VPN.
+routing part instead), backup jobs and recovery points, DLQ redrive tasks (`StartMessageMoveTask`), `TemplateURL` (send
+the body), listing what a web ACL protects (ask by resource), Health, event source mappings, Direct Connect and VPN.
 """
 
 from __future__ import annotations
 
 import gc
-import json
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from drkit.sandbox import seed_compute, seed_data, seed_guard, seed_network
+from drkit.sandbox.parts import announce, die_with_parent, load_config
 from drkit.sandbox.seed_base import Clients, World
 
 
@@ -133,9 +131,10 @@ def _buckets_and_watch(clients: Clients, world: World, region: str) -> dict[str,
 
 
 def main() -> None:
-    """`python -m drkit.sandbox.seed CONFIG.json`: seed, and print what was made as one JSON line."""
+    """`python -m drkit.sandbox.seed CONFIG.json`: seed, and announce what was made."""
+    die_with_parent()
     gc.disable()  # a short life: loading the models of twenty services takes a quarter less
-    print(json.dumps(seed(json.loads(Path(sys.argv[1]).read_text()))))
+    announce(**seed(load_config()))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -38,6 +39,11 @@ class Call:
     global_write: bool
     caller: str | None
     bucket: str | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """What the call log keeps."""
+        names = ("region", "service", "operation", "global_write", "caller")
+        return {name: getattr(self, name) for name in names}
 
 
 def read_call(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Call:

@@ -15,16 +15,15 @@ Config: `{"regions": {REGION: {"address", "port"}}, "admin": {"address", "port"}
 Ready line: `{"regions": {REGION: {"address", "port", "url"}}, "admin": {"address", "port", "url"}}`.
 
 Admin: `GET /regions` · `POST /regions/REGION {"mode": ok|refuse|hang|503|lost, "service"?: NAME, "latency_s"?: N}`
-· `GET /calls?since=N` → `{"next": N, "calls": [...]}` · `GET /healthz`. A call is `{"at", "gateway", "region",
-"service", "operation", "global_write", "caller", "status"}`; `status` is the HTTP status, `refused` (never carried
-out) or `lost` (carried out, never answered).
+· `GET /calls?since=N` → `{"next": N, "calls": [...]}` · `GET /healthz`. A call is `{"n", "at", "gateway", "region",
+"service", "operation", "global_write", "caller", "status"}`; `status` is the HTTP status, `refused` (never carried out)
+or `lost` (carried out, never answered).
 """
 
 from __future__ import annotations
 
 import gc
 import io
-import json
 import socket
 import sys
 import threading
@@ -39,46 +38,17 @@ from drkit.model.values import utc
 from drkit.sandbox.parts import announce, die_with_parent, load_config
 from drkit.sandbox.parts._calls import GLOBAL_HOME, GLOBAL_SERVICES, Call, error_body, read_call
 from drkit.sandbox.parts._gate import Gate, Setting
+from drkit.sandbox.parts._lines import Lines
 from drkit.sandbox.parts._web import Reply, Request, arm_reset, json_reply, reset_is_armed, serve, wait_for_term
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ACCOUNT = "123456789012"
 
 
-class CallLog:
-    """Every request, in memory and as JSON lines in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._calls: list[dict[str, Any]] = []
-        self._file = path.open("a", buffering=1)
-
-    def add(self, gateway: str, call: Call, status: int | str) -> None:
-        """Append one line. `status`: HTTP status, `refused` or `lost`."""
-        entry = {
-            "at": utc(time.time()),
-            "gateway": gateway,
-            "region": call.region,
-            "service": call.service,
-            "operation": call.operation,
-            "global_write": call.global_write,
-            "caller": call.caller,
-            "status": status,
-        }
-        with self._lock:
-            self._calls.append(entry)
-            self._file.write(json.dumps(entry) + "\n")
-
-    def since(self, start: int) -> dict[str, Any]:
-        """Calls from number `start` on, and the number to ask for next."""
-        with self._lock:
-            return {"next": len(self._calls), "calls": self._calls[start:]}
-
-
 class Cloud:
     """The gates of all regions before one moto."""
 
-    def __init__(self, regions: Iterable[str], app: WsgiApp, log: CallLog) -> None:
+    def __init__(self, regions: Iterable[str], app: WsgiApp, log: Lines) -> None:
         self.gates = {region: Gate() for region in regions}
         self._app = app
         self._log = log
@@ -86,7 +56,7 @@ class Cloud:
     def answer(self, gateway: str, call: Call, environ: dict[str, Any], connected: Callable[[], bool]) -> Reply | None:
         """The answer to one request at the gateway of a region; None: reset the connection."""
         reply, status = self._decide(gateway, call, environ, connected)
-        self._log.add(gateway, call, status)
+        self._log.add({"at": utc(time.time()), "gateway": gateway, **call.shown(), "status": status})
         return reply
 
     def _decide(
@@ -259,7 +229,7 @@ def _wire_headers(reply: Reply, *, bare: bool) -> Mapping[str, str]:
     return {**headers, "Content-Length": str(len(reply.body))}
 
 
-def admin(cloud: Cloud, log: CallLog) -> Callable[[Request], Reply]:
+def admin(cloud: Cloud, log: Lines) -> Callable[[Request], Reply]:
     """The admin API as a function."""
 
     def handle(request: Request) -> Reply:
@@ -273,7 +243,8 @@ def admin(cloud: Cloud, log: CallLog) -> Callable[[Request], Reply]:
                 cloud.gates[region].set(Setting.parse(body), body.get("service"))
                 return json_reply(cloud.gates[region].shown())
             case ("GET", ["calls"]):
-                return json_reply(log.since(int(request.query.get("since", "0"))))
+                following, calls = log.since(int(request.query.get("since", "0")))
+                return json_reply({"next": following, "calls": calls})
         return json_reply({"error": f"nothing at {request.method} {request.path}"}, 404)
 
     return handle
@@ -343,7 +314,7 @@ def main() -> None:
     die_with_parent()
     config = load_config()
     gc.disable()  # until warm
-    log, moto = CallLog(Path(config["calls"])), make_moto()
+    log, moto = Lines(Path(config["calls"])), make_moto()
     cloud = Cloud(config["regions"], moto, log)
     ready: dict[str, Any] = {}
     for region, where in config["regions"].items():

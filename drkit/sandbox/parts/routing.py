@@ -14,7 +14,6 @@ Admin: `GET /states` → `{NAME: bool}` · `GET /endpoints` · `POST /endpoints/
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from drkit.model.values import utc
 from drkit.sandbox.parts import announce, die_with_parent, load_config
 from drkit.sandbox.parts._gate import Gate, Setting
+from drkit.sandbox.parts._lines import Lines
 from drkit.sandbox.parts._routing_state import (
     ACCOUNT,
     CELLS,
@@ -102,41 +102,23 @@ class Cluster:
         return {}
 
 
-class CallLog:
-    """Every request at every endpoint, in memory and as JSON lines."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._calls: list[dict[str, Any]] = []
-        self._file = path.open("a", buffering=1)
-
-    def add(self, endpoint: str, operation: str, status: int | str) -> None:
-        """`status`: HTTP status, `refused` or `lost`."""
-        entry = {"at": utc(time.time()), "endpoint": endpoint, "operation": operation, "status": status}
-        with self._lock:
-            self._calls.append(entry)
-            self._file.write(json.dumps(entry) + "\n")
-
-    def since(self, start: int) -> dict[str, Any]:
-        """Calls from number `start` on, and the number to ask for next."""
-        with self._lock:
-            return {"next": len(self._calls), "calls": self._calls[start:]}
-
-
-def endpoint(site: str, gate: Gate, cluster: Cluster, log: CallLog) -> Callable[[Request], Reply | None]:
+def endpoint(site: str, gate: Gate, cluster: Cluster, log: Lines) -> Callable[[Request], Reply | None]:
     """One endpoint of the cluster as a function from request to reply."""
+
+    def noted(operation: str, status: int | str) -> None:
+        log.add({"at": utc(time.time()), "endpoint": site, "operation": operation, "status": status})
 
     def handle(request: Request) -> Reply | None:
         operation = request.headers.get("x-amz-target", "unknown").removeprefix("ToggleCustomerAPI.")
         verdict = gate.admit()
         if verdict == "reset":
-            log.add(site, operation, "refused")
+            noted(operation, "refused")
             return None
         reply = _answer(cluster, operation, request) if verdict != "503" else _unavailable(site)
         if verdict == "lost" or gate.setting().mode == "refuse":
-            log.add(site, operation, "lost")
+            noted(operation, "lost")
             return None
-        log.add(site, operation, reply.status)
+        noted(operation, reply.status)
         return reply
 
     return handle
@@ -158,7 +140,7 @@ def _amz_json(status: int, body: dict[str, Any]) -> Reply:
     return Reply(status, json.dumps(body).encode(), "application/x-amz-json-1.0")
 
 
-def admin(gates: dict[str, Gate], cluster: Cluster, log: CallLog) -> Callable[[Request], Reply]:
+def admin(gates: dict[str, Gate], cluster: Cluster, log: Lines) -> Callable[[Request], Reply]:
     """The admin API as a function."""
 
     def handle(request: Request) -> Reply:
@@ -171,7 +153,8 @@ def admin(gates: dict[str, Gate], cluster: Cluster, log: CallLog) -> Callable[[R
                 gates[site].set(Setting.parse(request.json()))
                 return json_reply(gates[site].shown())
             case ("GET", ["calls"]):
-                return json_reply(log.since(int(request.query.get("since", "0"))))
+                following, calls = log.since(int(request.query.get("since", "0")))
+                return json_reply({"next": following, "calls": calls})
         return json_reply({"error": f"nothing at {request.method} {request.path}"}, 404)
 
     return handle
@@ -186,7 +169,7 @@ def main() -> None:
     die_with_parent()
     config = load_config()
     cluster = Cluster(StateFile(Path(config["state"]), initial(config["regions"], config["on"])))
-    log = CallLog(Path(config["calls"]))
+    log = Lines(Path(config["calls"]))
     gates = {site: Gate() for site in config["endpoints"]}
     ready: dict[str, Any] = {}
     for site, where in config["endpoints"].items():

@@ -28,32 +28,11 @@ from typing import Any
 from drkit.model.values import utc
 from drkit.sandbox.parts import announce, die_with_parent, load_config
 from drkit.sandbox.parts._gate import Gate, Setting
+from drkit.sandbox.parts._lines import Lines
 from drkit.sandbox.parts._web import Reply, Request, json_reply, serve, wait_for_term
 
 KINDS = ("slack", "pagerduty", "statuspage", "webhook", "mail")
 INCIDENT_STATES = ("investigating", "identified", "monitoring", "resolved", "scheduled", "in_progress", "completed")
-
-
-class Recorder:
-    """All messages, in order of arrival, in memory and in the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._file = path.open("a", buffering=1)
-        self.messages: list[dict[str, Any]] = []
-
-    def add(self, kind: str, path: str, body: Any) -> None:
-        """Write one message down; it is in the file when this returns."""
-        with self._lock:
-            message = {"n": len(self.messages), "at": utc(time.time()), "kind": kind, "path": path, "body": body}
-            self.messages.append(message)
-            self._file.write(json.dumps(message) + "\n")
-
-    def since(self, start: int, kind: str | None) -> dict[str, Any]:
-        """Messages from number `start` on, of one kind or all, and the number to ask for next."""
-        with self._lock:
-            found = [each for each in self.messages[start:] if kind in (None, each["kind"])]
-            return {"next": len(self.messages), "messages": found}
 
 
 class Pager:
@@ -136,9 +115,7 @@ class StatusPage:
         return json_reply(incident, 201 if creating else 200)
 
 
-def sinks(
-    recorder: Recorder, pager: Pager, page: StatusPage, gates: dict[str, Gate]
-) -> Callable[[Request], Reply | None]:
+def sinks(recorder: Lines, pager: Pager, page: StatusPage, gates: dict[str, Gate]) -> Callable[[Request], Reply | None]:
     """The HTTP sinks as a function."""
 
     def accept(request: Request, words: list[str]) -> Reply:
@@ -166,10 +143,15 @@ def sinks(
             return json_reply({"error": "unavailable"}, 503)
         reply = accept(request, words)
         if request.method != "GET" and reply.status < 300:
-            recorder.add(words[0], request.path, _readable(request.body))
+            record(recorder, words[0], request.path, _readable(request.body))
         return None if verdict == "lost" else reply
 
     return handle
+
+
+def record(recorder: Lines, kind: str, path: str, body: Any) -> None:
+    """Write one message down."""
+    recorder.add({"at": utc(time.time()), "kind": kind, "path": path, "body": body})
 
 
 def _readable(body: bytes) -> Any:
@@ -182,7 +164,7 @@ def _readable(body: bytes) -> Any:
 class MailSink:
     """What aiosmtpd calls for each mail."""
 
-    def __init__(self, recorder: Recorder, gate: Gate) -> None:
+    def __init__(self, recorder: Lines, gate: Gate) -> None:
         self._recorder = recorder
         self._gate = gate
 
@@ -198,17 +180,20 @@ class MailSink:
             "subject": message["subject"],
             "text": text.get_content() if text else "",
         }
-        self._recorder.add("mail", "smtp", body)
+        record(self._recorder, "mail", "smtp", body)
         return "250 recorded"
 
 
-def admin(recorder: Recorder, pager: Pager, gates: dict[str, Gate]) -> Callable[[Request], Reply]:
+def admin(recorder: Lines, pager: Pager, gates: dict[str, Gate]) -> Callable[[Request], Reply]:
     """The admin API as a function."""
 
     def handle(request: Request) -> Reply:
         match (request.method, request.path.strip("/").split("/")):
             case ("GET", ["messages"]):
-                return json_reply(recorder.since(int(request.query.get("since", "0")), request.query.get("kind")))
+                following, found = recorder.since(int(request.query.get("since", "0")))
+                kind = request.query.get("kind")
+                found = [message for message in found if kind in (None, message["kind"])]
+                return json_reply({"next": following, "messages": found})
             case ("GET", ["pages"]):
                 return json_reply(list(pager.alerts.values()))
             case ("POST", ["pages", key, "acknowledge"]) if key in pager.alerts:
@@ -241,7 +226,7 @@ def main() -> None:
     die_with_parent()
     config = load_config()
     gates = {kind: Gate() for kind in KINDS}
-    recorder, pager = Recorder(Path(config["messages"])), Pager()
+    recorder, pager = Lines(Path(config["messages"])), Pager()
     handlers = {"http": sinks(recorder, pager, StatusPage(), gates), "admin": admin(recorder, pager, gates)}
     ready: dict[str, Any] = {}
     for role, handler in handlers.items():
