@@ -7,11 +7,10 @@ was broken. Healing comes last, so that the recovery is proven while the fault l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from drkit.catalog import Catalog
 from drkit.chaos.compile import HEAL, heals, parts
-from drkit.errors import Refused
+from drkit.errors import FileError, Refused
 from drkit.model.environment import Environment
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.runbook import Parameter, Runbook, StepSpec
@@ -19,6 +18,7 @@ from drkit.model.scenario import Scenario
 from drkit.model.values import Json
 from drkit.plan.files import Loaded, LoadedScenario
 from drkit.plan.resolve import resolve
+from drkit.plan.scenarios import check_scenario
 
 DETECT = "detect"
 NO_RUNBOOK = "(none)"
@@ -46,9 +46,14 @@ def compile_drill(
     if spec.environment is not None and spec.environment != environment.name:
         raise Refused(f"{spec.metadata.name} is meant for {spec.environment}, not for {environment.name}",
                       hint=f"--env {spec.environment}")  # fmt: skip
+    mistakes = check_scenario(
+        scenario, environment, catalog, source=source, target=target, parameters=dict(parameters or {})
+    )
+    if mistakes or (runbook is not None and runbook.mistakes):
+        raise FileError([*mistakes, *(runbook.mistakes if runbook is not None else ())])
     around = _around(scenario, None if runbook is None else runbook.spec)
     whole = resolve(
-        replace(runbook or _stand_in(scenario), spec=around), environment, catalog,
+        _loaded(scenario if runbook is None else runbook, around), environment, catalog,
         source=source, target=target, mode="ungraceful", parameters=dict(parameters or {}), changed_by="--set",
     )  # fmt: skip
     return _marked(whole, scenario, runbook, catalog)
@@ -152,6 +157,6 @@ def _marked(plan: Plan, scenario: LoadedScenario, runbook: Loaded | None, catalo
     )  # fmt: skip
 
 
-def _stand_in(scenario: LoadedScenario) -> Loaded:
-    """A scenario without a runbook, where a runbook file is expected: mistakes are placed in the scenario's file."""
-    return Loaded(scenario.path, scenario.digest, scenario.spec, scenario.document)  # type: ignore[arg-type]
+def _loaded(file: Loaded | LoadedScenario, runbook: Runbook) -> Loaded:
+    """A runbook made here, with the file it comes from: mistakes are placed in that file."""
+    return Loaded(file.path, file.digest, runbook, file.document)
