@@ -220,6 +220,10 @@ class Catalog:
             raise CatalogError([f'there is no action, probe or gate called "{name}"'])
         return entry
 
+    def loaded(self) -> list[str]:
+        """Names of the entries loaded so far."""
+        return sorted(self._entries)
+
     def load_all(self) -> dict[str, Entry]:
         """Every entry of every installed subject, by name."""
         for subject in self._subjects:

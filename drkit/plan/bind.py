@@ -16,11 +16,12 @@ from pydantic_core import PydanticUndefined
 
 from drkit.catalog import Entry
 from drkit.errors import Mistake, Unobservable
+from drkit.model.environment import Environment
 from drkit.model.params import SITE_FORMAT
 from drkit.model.values import Json
 from drkit.plan import expressions
 from drkit.plan.hints import meant
-from drkit.plan.kinds import ANY, STRING, Kind, kind_of_field, why_not_assignable
+from drkit.plan.kinds import ANY, STRING, Kind, kind_of_field, kind_of_model, why_not_assignable
 from drkit.plan.references import Reference, Unclosed, as_text, fill, look_up, pieces, strings
 from drkit.plan.shapes import describe, schema_of, unitless, walk
 from drkit.plan.surroundings import Surroundings
@@ -104,11 +105,18 @@ class _Binding:
 
     def _reference(self, where: Where, reference: Reference, wanted: Kind, *, alone: bool) -> None:
         kinds = self.around.kinds()
-        kinds["environment"] = ANY  # its values are known now; those that are missing are reported when looked up
+        if self.around.environment is None:
+            kinds["environment"] = kind_of_model(Environment, "an environment")
+        else:
+            kinds["environment"] = ANY  # its values are known now; one that is missing is reported when looked up
         checked = expressions.check_reference(reference.text, kinds, self.steps)
         for problem in checked.problems:
             self._wrong(where, problem.message, problem.hint, offset=reference.offset + problem.offset)
-        if checked.problems or LATER not in checked.roots:
+        if checked.problems:
+            return
+        if "environment" in checked.roots and self.around.environment is None:
+            self.open.add(where)
+        if LATER not in checked.roots:
             return
         self.open.add(where)
         why = why_not_assignable(checked.kind, wanted if alone else ANY)
@@ -162,14 +170,15 @@ class _Binding:
 
     def _sites(self, data: Json) -> Json:
         """Roles replaced by names, wherever the model asks for a site."""
-        known = [site.name for site in self.around.environment.sites]
+        environment = self.around.environment
+        known = [site.name for site in environment.sites] if environment else []
         replaced: dict[Where, str] = {}
         for where, part, value in walk(schema_of(self.model), data):
             if part.get("format") == SITE_FORMAT and isinstance(value, str) and where not in self.open:
                 name = self.around.role(value)
-                if name not in known:
+                if environment is not None and name not in known:
                     hint = meant(value, [*known, "source", "target"])
-                    self._wrong(where, f'there is no site "{value}" in {self.around.environment.name}', hint)
+                    self._wrong(where, f'there is no site "{value}" in {environment.name}', hint)
                     continue
                 replaced[where] = name
                 self.bound.sites.setdefault(str(where[0]), name)

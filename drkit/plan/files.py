@@ -1,133 +1,52 @@
-"""Load runbooks and scenarios: every mistake at once, each with its place and how it would be right."""
+"""Load and check runbooks and scenarios: every mistake at once, each with its place and how it would be right."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
-from drkit.errors import FileError, Mistake
-from drkit.model.runbook import Runbook, Spec
-from drkit.model.scenario import Scenario
-from drkit.plan.hints import meant
-from drkit.plan.shapes import shape
-from drkit.plan.yaml import Document, Where, read
+from drkit.catalog import Catalog
+from drkit.errors import FileError
+from drkit.model.environment import Environment
+from drkit.plan.project import Project
+from drkit.plan.reading import Loaded, LoadedScenario, in_order, load_runbook, load_scenario, read_any, read_runbook
+from drkit.plan.reading import read_scenario as read_scenario
+from drkit.plan.resolve import resolve_mistakes
+from drkit.plan.scenarios import check_scenario
+from drkit.plan.surroundings import Surroundings
 
-S = TypeVar("S", bound=Spec)
+__all__ = [
+    "Loaded", "LoadedScenario", "check", "find_runbook", "load_runbook", "load_scenario", "read_any", "read_runbook",
+    "read_scenario",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Read(Generic[S]):
-    """A file as far as it could be read: `spec` lacks the parts that have mistakes.
+def check(path: Path | str, environment: Environment | None = None, catalog: Catalog | None = None) -> None:
+    """Check form and meaning of a runbook or scenario. FileError with every mistake.
 
-    `mistakes` are those of form. Whoever also checks the meaning adds to them, so that all are reported at once.
+    Without an environment its site names and values are taken on trust.
     """
-
-    path: str
-    digest: str
-    spec: S
-    document: Document
-    mistakes: tuple[Mistake, ...] = ()
-    origin: dict[str, list[int]] = field(default_factory=dict)
-    dropped: frozenset[Where] = frozenset()
-
-    def where(self, *parts: str | int) -> Where:
-        """The place in the file of a part of `spec` (the two differ where mistaken entries were left out)."""
-        if len(parts) > 1 and isinstance(parts[1], int) and parts[0] in self.origin:
-            return (parts[0], self.origin[str(parts[0])][parts[1]], *parts[2:])
-        return parts
-
-    @property
-    def positions(self) -> dict[Where, tuple[int, int]]:
-        """Line and column, from 1, of every value."""
-        return {where: (place.line, place.column) for where, place in self.document.values.items()}
+    loaded = read_any(path)
+    catalog = catalog or Catalog()
+    runbooks = Path(path).parent.parent / "runbooks"
+    if isinstance(loaded, LoadedScenario):
+        source, target = loaded.scenario.source or "source", loaded.scenario.target or "target"
+        mistakes = check_scenario(
+            loaded, environment, catalog, source=source, target=target, runbooks=runbooks if runbooks.is_dir() else None
+        )
+    else:
+        source, target = _sides(environment.regions if environment else loaded.runbook.metadata.regions)
+        values = {name: parameter.default for name, parameter in loaded.runbook.parameters.items()}
+        around = Surroundings(environment, catalog, source, target, "ungraceful", values)
+        mistakes = [*loaded.mistakes, *resolve_mistakes(loaded, around)]
+    if mistakes:
+        raise FileError(in_order(mistakes))
 
 
-class Loaded(Read[Runbook]):
-    """A runbook file."""
-
-    @property
-    def runbook(self) -> Runbook:
-        """What it says."""
-        return self.spec
+def _sides(regions: tuple[str, ...] | list[str]) -> tuple[str, str]:
+    """Any two regions will do: roles are replaced by names, whichever they are."""
+    return (regions[0], regions[1]) if len(regions) > 1 else ("source", "target")
 
 
-class LoadedScenario(Read[Scenario]):
-    """A scenario file."""
-
-    @property
-    def scenario(self) -> Scenario:
-        """What it says."""
-        return self.spec
-
-
-def load_runbook(path: Path | str) -> Loaded:
-    """The runbook in this file. FileError with all mistakes of form; UsageError if there is no such file."""
-    return _strict(read_runbook(path))
-
-
-def load_scenario(path: Path | str) -> LoadedScenario:
-    """The scenario in this file. FileError with all mistakes of form; UsageError if there is no such file."""
-    return _strict(read_scenario(path))
-
-
-def read_runbook(path: Path | str) -> Loaded:
-    """Like `load_runbook`, but mistakes are kept in `mistakes` while anything is left to check further."""
-    return _read(Path(path), Loaded, Runbook)
-
-
-def read_scenario(path: Path | str) -> LoadedScenario:
-    """Like `load_scenario`, but mistakes are kept in `mistakes` while anything is left to check further."""
-    return _read(Path(path), LoadedScenario, Scenario)
-
-
-def read_any(path: Path | str) -> Loaded | LoadedScenario:
-    """The runbook or scenario in this file: its `kind` says which."""
-    document = read(Path(path))
-    kind = document.data.get("kind") if isinstance(document.data, dict) else None
-    return _shaped(document, LoadedScenario, Scenario) if kind == "Scenario" else _shaped(document, Loaded, Runbook)
-
-
-R = TypeVar("R", bound=Read[Any])
-
-
-def _read(path: Path, result: type[R], model: type[Spec]) -> R:
-    return _shaped(read(path), result, model)
-
-
-def _shaped(document: Document, result: type[R], model: type[Spec]) -> R:
-    _other_kind(document, model)
-    shaped = shape(document, model)
-    mistakes = in_order([*document.mistakes, *shaped.mistakes])
-    if shaped.model is None:
-        raise FileError(mistakes)
-    dropped = frozenset(shaped.dropped)
-    return result(
-        document.path, document.digest, shaped.model, document, mistakes, shaped.origin, dropped
-    )  # fmt: skip
-
-
-def _other_kind(document: Document, model: type[Spec]) -> None:
-    """A scenario given for a runbook has one mistake, not thirty."""
-    kind = document.data.get("kind") if isinstance(document.data, dict) else None
-    if kind in ("Runbook", "Scenario") and kind != model.__name__:
-        verb = "drkit chaos run" if kind == "Scenario" else "drkit run"
-        message = f"this is a {kind}, and a {model.__name__} is needed here"
-        raise FileError([document.mistake(("kind",), message, f"{verb} {document.path}")])
-    if isinstance(document.data, dict) and kind is not None and not isinstance(kind, str):
-        raise FileError([document.mistake(("kind",), f"kind {json.dumps(kind)} is not Runbook or Scenario")])
-    if isinstance(kind, str) and kind not in ("Runbook", "Scenario"):
-        hint = meant(kind, ["Runbook", "Scenario"])
-        raise FileError([document.mistake(("kind",), f'kind "{kind}" is not known', hint)])
-
-
-def _strict(loaded: R) -> R:
-    if loaded.mistakes:
-        raise FileError(loaded.mistakes)
-    return loaded
-
-
-def in_order(mistakes: list[Mistake]) -> tuple[Mistake, ...]:
-    """As they stand in the file, each once."""
-    return tuple(sorted(dict.fromkeys(mistakes), key=lambda each: (each.file, each.line, each.column)))
+def find_runbook(project: Project, name: str) -> Path:
+    """The file of the runbook called `name`. UsageError names the closest ones, or what there is."""
+    return project.runbook(name)

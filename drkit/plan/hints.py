@@ -8,16 +8,16 @@ from difflib import get_close_matches
 SHOWN = 8
 
 
-def meant(word: str, known: Iterable[str]) -> str | None:
-    """`did you mean x?` for a close name, else what there is; None if nothing is known."""
+def meant(word: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
+    """`did you mean x?` for a close name, else `otherwise`, else what there is; None if nothing is known."""
     names = sorted(set(known))
     near = get_close_matches(word, names, n=2, cutoff=0.6)
     # A name that was cut short or carries a prefix too many is close too, whatever the letters' distance.
     near = near or [name for name in names if word and (name.endswith("." + word) or name.startswith(word))][:2]
     if near:
         return f"did you mean {' or '.join(near)}?"
-    if not names:
-        return None
+    if otherwise is not None or not names:
+        return otherwise
     rest = len(names) - SHOWN
     return f"known: {', '.join(names[:SHOWN])}" + (f" and {rest} more" if rest > 0 else "")
 

@@ -18,11 +18,11 @@ from drkit.model.runbook import StepSpec
 from drkit.model.values import Json, parse_duration
 from drkit.plan import expressions, risks
 from drkit.plan.bind import Bound, StepKind, bind
-from drkit.plan.files import Loaded, Read, in_order
 from drkit.plan.graph import ancestors, cycle, implied
 from drkit.plan.hints import listed, meant
 from drkit.plan.kinds import Kind, kind_of_fields
 from drkit.plan.parameters import chosen
+from drkit.plan.reading import Loaded, Read, in_order
 from drkit.plan.references import Reference, Unclosed, look_up, whole
 from drkit.plan.surroundings import Surroundings, answer
 from drkit.plan.yaml import Where
@@ -51,8 +51,7 @@ def resolve(
     values, changed = chosen(loaded.runbook.parameters, environment.parameters, parameters or {}, changed_by)
     around = Surroundings(environment, catalog, source, target, mode, values)
     resolving = Resolving(loaded, around)
-    probes, steps = resolving.probes(), resolving.steps()
-    resolving.decisions()
+    probes, steps = resolving.everything()
     if resolving.mistakes or loaded.mistakes:
         raise FileError(in_order([*loaded.mistakes, *resolving.mistakes]))
     runbook = loaded.runbook
@@ -80,6 +79,13 @@ def resolve(
         catalog=catalog.digest(uses),
         drkit=__version__,
     )
+
+
+def resolve_mistakes(loaded: Loaded, around: Surroundings) -> list[Mistake]:
+    """Everything that would be wrong with a plan made of this runbook."""
+    resolving = Resolving(loaded, around)
+    resolving.everything()
+    return resolving.mistakes
 
 
 def _regions(loaded: Loaded, environment: Environment, source: str, target: str) -> None:
@@ -118,7 +124,7 @@ class Resolving:
         found = self.around.catalog.find(uses)
         if found is None:
             self.wrong(
-                where, f'there is no action, probe or gate "{uses}"', meant(uses, self.around.catalog.load_all())
+                where, f'there is no action, probe or gate "{uses}"', meant(uses, self.around.names(), "drkit actions")
             )
         return found
 
@@ -159,15 +165,12 @@ class Resolving:
                 self._probe_kinds[str(where[1])] = Kind("any")  # reported already
         return found
 
-    def decisions(self) -> None:
-        """`decide` and `recovered_when`."""
-        runbook = self.loaded.spec
-        self.expression(runbook.decide, ("decide",))
-        self.expression(runbook.recovered_when, ("recovered_when",))
-
-    def steps(self) -> list[PlanStep]:
-        """The runbook's steps, resolved."""
-        return Steps(self).resolve()
+    def everything(self) -> tuple[dict[str, PlanProbe], list[PlanStep]]:
+        """A runbook's probes and steps, resolved; its other expressions, checked."""
+        probes, steps = self.probes(), Steps(self).resolve()
+        self.expression(self.loaded.spec.decide, ("decide",))
+        self.expression(self.loaded.spec.recovered_when, ("recovered_when",))
+        return probes, steps
 
 
 class Steps:
@@ -251,12 +254,13 @@ class Steps:
         for key, message, hint in risks.refusals(spec, entry):
             self.on.wrong((*where, key), message, hint, key=True)
         timeout = self._duration(spec.timeout, (*where, "timeout"))
+        environment = self.on.around.environment
         common = {
             "id": spec.id, "number": number, "uses": spec.uses, "title": spec.title, "owner": spec.owner,
             "params": bound.params, "needs": self.needs[spec.id], "verify": spec.verify, "when": spec.when,
             "hold_s": self._duration(spec.hold, (*where, "hold")) or 0.0, "on_failure": spec.on_failure or "pause",
             "retry": spec.retry, "optional": spec.optional,
-            "simulated": self.on.around.environment.simulated.get(spec.uses),
+            "simulated": environment.simulated.get(spec.uses) if environment else None,
         }  # fmt: skip
         if isinstance(entry, Gate):
             own = bound.params.get("timeout")

@@ -23,7 +23,8 @@ from drkit.plan.kinds import STRING, Kind, kind_of_fields, kind_of_model, kind_o
 class Surroundings:
     """What a file is resolved against."""
 
-    environment: Environment
+    environment: Environment | None
+    """None: a file is checked by itself, and what only an environment knows is taken on trust."""
     catalog: Catalog
     source: str
     target: str
@@ -33,13 +34,15 @@ class Surroundings:
     @cached_property
     def values(self) -> dict[str, Json]:
         """What can be put in place now."""
-        return {
+        known: dict[str, Json] = {
             "params": dict(self.parameters),
             "source": _site(self.source),
             "target": _site(self.target),
             "mode": self.mode,
-            "environment": self.environment.model_dump(mode="json"),
         }
+        if self.environment is not None:
+            known["environment"] = self.environment.model_dump(mode="json")
+        return known
 
     def kinds(self, **more: Kind) -> dict[str, Kind]:
         """What expressions may read while the run goes on, beside `more`."""
@@ -54,6 +57,13 @@ class Surroundings:
                 {"name": STRING, "kind": Kind("string", words=("sandbox", "staging", "production"))}, "environment"
             ),
         } | more
+
+    def names(self) -> list[str]:
+        """Every name the catalog has, for hints. Without the subjects whose extra is not installed."""
+        try:
+            return list(self.catalog.load_all())
+        except ImportError:
+            return self.catalog.loaded()
 
     def role(self, name: str) -> str:
         """The name of a site, given it or the role `source` or `target`."""
