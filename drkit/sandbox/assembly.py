@@ -10,14 +10,13 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from drkit.errors import DrkitError
 from drkit.sandbox import furnishing, postgres, schema
 from drkit.sandbox.layout import (
-    MARGIN_S,
     ONPREM,
     OUTSIDE,
     REGIONS,
@@ -26,7 +25,6 @@ from drkit.sandbox.layout import (
     SSH_USER,
     STATE_BUCKET,
     TARGET,
-    TERM_S,
     TTL_S,
     WINDOW_S,
     ZONE,
@@ -89,12 +87,24 @@ class Assembly:
             "prober": (self._prober, ("service",)),
         }
 
-    async def build(self) -> None:
-        """Carry out every step, each as soon as it can."""
-        self._done = {name: asyncio.Event() for name in self.steps}
+    async def build(self, goals: Iterable[str] | None = None) -> None:
+        """Carry out every step that `goals` need (None: all), each as soon as it can."""
+        wanted = set(self.steps) if goals is None else self._closure(goals)
+        self._done = {name: asyncio.Event() for name in wanted}
         async with asyncio.TaskGroup() as group:
             for name in self.steps:
-                group.create_task(self._carry_out(name))
+                if name in wanted:
+                    group.create_task(self._carry_out(name))
+
+    def _closure(self, goals: Iterable[str]) -> set[str]:
+        wanted: set[str] = set()
+        pending = list(goals)
+        while pending:
+            name = pending.pop()
+            if name not in wanted:
+                wanted.add(name)
+                pending += self.steps[name][1]
+        return wanted
 
     async def _carry_out(self, name: str) -> None:
         step, needs = self.steps[name]
@@ -132,7 +142,12 @@ class Assembly:
         state = self.folders.state("witness.json")
         # There never was a holder: said explicitly, because a witness without a state waits a full term.
         _write(state, {"holder": None, "site": None, "epoch": 0, "released": False, "revoked": None})
-        config = {"host": address(ONPREM, "witness"), "state": str(state), "term_s": TERM_S, "margin_s": MARGIN_S}
+        config = {
+            "host": address(ONPREM, "witness"),
+            "state": str(state),
+            "term_s": self.settings.term_s,
+            "margin_s": self.settings.margin_s,
+        }
         await self._start("witness", ONPREM, f"{_PARTS}.witness", config)
 
     async def _writer(self) -> None:
@@ -163,8 +178,8 @@ class Assembly:
             "log": str(self.folders.log(f"postgres-{region}")),
             "state": str(self.folders.state(f"{name}.json")),
             "witness": reach.url,
-            "term_s": TERM_S,
-            "margin_s": MARGIN_S,
+            "term_s": self.settings.term_s,
+            "margin_s": self.settings.margin_s,
             "superuser_password_file": str(self.folders.secret("superuser")),
             "replicator_password_file": str(self.folders.secret("replicator")),
             "make": make,
@@ -326,17 +341,33 @@ class Assembly:
         await self._start("names", OUTSIDE, f"{_PARTS}.dns", config)
 
     async def _service(self) -> None:
-        """Wait until a user could be served: measuring a world that is still starting would show an outage."""
-        entrance = self.routes[f"users-{SOURCE}"]
+        """Wait until a user is served by name: measuring a world that is still starting would show an outage."""
         deadline = asyncio.get_running_loop().time() + 20
-        while True:
-            reply = await fetch("GET", f"{entrance.url}/catalog", timeout_s=3)
-            if reply.status == 200:
-                return
+        while (why := await self._why_not_served()) is not None:
             if asyncio.get_running_loop().time() > deadline:
                 hint = f"cat {self.folders.host(hosts(SOURCE)[0])}/root/var/log/order-app.log"
-                raise DrkitError(f"the shop is not served: {reply.body.decode()[:200]}", hint=hint, code="E0805")
+                raise DrkitError(f"the shop is not served: {why}", hint=hint, code="E0805")
             await asyncio.sleep(0.1)
+
+    async def _why_not_served(self) -> str | None:
+        import dns.asyncquery
+        import dns.exception
+        import dns.message
+
+        resolver, entrance = self.ready["names"]["resolver"], self.routes[f"users-{SOURCE}"]
+        question = dns.message.make_query(SERVICE, "A")
+        try:
+            reply = await dns.asyncquery.udp(question, resolver["address"], port=resolver["port"], timeout=1)
+        except (OSError, dns.exception.DNSException) as error:
+            return f"{SERVICE} does not resolve: {error or type(error).__name__}"
+        found = [str(record) for answers in reply.answer for record in answers]
+        if found != [entrance.host]:
+            return f"{SERVICE} resolves to {found or 'nothing'}, not to {entrance.host}"
+        try:
+            page = await fetch("GET", f"{entrance.url}/catalog", timeout_s=3)
+        except OSError as error:
+            return str(error) or type(error).__name__
+        return None if page.status == 200 else page.body.decode(errors="replace")[:200]
 
     async def _prober(self) -> None:
         resolver = self.ready["names"]["resolver"]

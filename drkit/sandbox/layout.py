@@ -17,8 +17,6 @@ OUTSIDE = "outside"
 
 _SITE_NUMBERS = {SOURCE: 1, TARGET: 2, ONPREM: 3, OUTSIDE: 4}
 
-TERM_S = 3.0
-MARGIN_S = 1.0
 ZONE = "reliabletech.example"
 SERVICE = f"shop.{ZONE}"
 TTL_S = 1.0
@@ -59,6 +57,9 @@ class Settings:
 
     link_delay_s: float = 0.05
     replication: Replication = "async"
+    term_s: float = 3.0
+    """How long a writer may go on without a renewal of its lease."""
+    margin_s: float = 1.0
     sockets: dict[str, str] | None = None
     """Folders of the servers' Unix sockets where those in the world's folder would be too long a path."""
 
@@ -108,6 +109,10 @@ class Folders:
     def data(self, region: str) -> Path:
         """The data folder of a region's database."""
         return self.world / region / "pgdata"
+
+    def sockets(self, region: str) -> Path:
+        """Where a region's server has its Unix socket, unless that path is too long."""
+        return self.world / region / "run"
 
     def host(self, name: str) -> Path:
         """What belongs to a server: its host key and its root."""

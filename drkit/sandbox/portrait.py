@@ -23,7 +23,6 @@ from drkit.model.environment import (
 from drkit.sandbox import schema
 from drkit.sandbox.layout import (
     DATABASE_NAME,
-    MARGIN_S,
     ONPREM,
     OUTSIDE,
     REGIONS,
@@ -31,7 +30,6 @@ from drkit.sandbox.layout import (
     SSH_USER,
     STATE_BUCKET,
     TARGET,
-    TERM_S,
     TTL_S,
     WINDOW_S,
     ZONE,
@@ -67,7 +65,13 @@ def environment_of(world: Assembly) -> Environment:
             ttl_s=TTL_S,
         ),
         service=Service(hostname=SERVICE, port=world.routes[f"users-{TARGET}"].port),
-        witness=Witness(name="witness", site=ONPREM, url=witness.url, term_s=TERM_S, margin_s=MARGIN_S),
+        witness=Witness(
+            name="witness",
+            site=ONPREM,
+            url=witness.url,
+            term_s=world.settings.term_s,
+            margin_s=world.settings.margin_s,
+        ),
         prober=Prober(folder=str(world.folders.readings), window_s=WINDOW_S),
         state_store=f"s3://{STATE_BUCKET}/sandbox",
         state_store_site=TARGET,
@@ -86,6 +90,7 @@ def _region(world: Assembly, region: str) -> Site:
         kind="region",
         aws_endpoint=world.ready["aws"]["regions"][region]["url"],
         edge=_address(world.routes[f"users-{region}"]),
+        edge_admin=world.routes[f"admin-{region}-edge"].url,
         routing_endpoint=world.ready["routing"]["endpoints"][region]["url"],
     )
 

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,12 @@ def _only_one(folder: Path, verb: str) -> Iterator[None]:
 def _prepare(folders: Folders, settings: Settings) -> None:
     if shutil.disk_usage(folders.world).free < _FREE_BYTES_MIN:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    sockets = {region: str(folders.world / region / "run") for region in REGIONS}
+    sockets = {region: str(folders.sockets(region)) for region in REGIONS}
     if max(len(path) for path in sockets.values()) + len("/.s.PGSQL.5432.lock") > _SOCKET_PATH_MAX:
         base = Path(tempfile.mkdtemp(prefix="drkit-"))  # Unix socket paths end at 107 bytes
         base.chmod(0o711)
         sockets = {region: str(base / region) for region in REGIONS}
-    made = Settings(settings.link_delay_s, settings.replication, sockets)
+    made = replace(settings, sockets=sockets)
     folders.settings.write_text(json.dumps(made.as_json()))
     folders.make()
 

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dnslib import AAAA, CNAME, NS, QTYPE, RCODE, RR, TXT, A, DNSError, DNSRecord
 
@@ -161,8 +161,8 @@ class _Udp(asyncio.DatagramProtocol):
         self._ask = ask
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Not an isinstance check: before 3.12 asyncio's own class does not derive from the abstract one.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         if reply := _packed(self._ask, data):

@@ -251,7 +251,11 @@ class Shop:
             raise Unavailable("no bucket is configured")
         key = f"uploads/{uuid.uuid4()}"
         url = f"{where['endpoint'].rstrip('/')}/{where['bucket']}/{key}"
-        headers = {**aws_headers(self.config, "s3"), "X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD"}
+        headers = {
+            **aws_headers(self.config, "s3"),
+            "X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD",
+            "Content-Type": "application/octet-stream",
+        }
         try:
             put = urllib.request.Request(url, data=content, method="PUT", headers=headers)
             with urllib.request.urlopen(put, timeout=3):
