@@ -80,7 +80,7 @@ class Wire:
         token: str | None = None
         while True:
             query = {"list-type": "2", **({"continuation-token": token} if token else {})}
-            page = _tree(self.call("s3", "GET", f"/{bucket}?{urlencode(query)}")[1])
+            page = tree(self.call("s3", "GET", f"/{bucket}?{urlencode(query)}")[1])
             for entry in page.findall("Contents"):
                 found[entry.findtext("Key", "")] = entry.findtext("ETag", "")
             token = page.findtext("NextContinuationToken")
@@ -105,7 +105,7 @@ class Wire:
 
     def record_sets(self, zone_name: str) -> list[ElementTree.Element]:
         """All record sets of the zone called `zone_name`, namespaces stripped; empty if there is no such zone."""
-        zones = _tree(self.call("route53", "GET", "/2013-04-01/hostedzone", region="us-east-1")[1])
+        zones = tree(self.call("route53", "GET", "/2013-04-01/hostedzone", region="us-east-1")[1])
         wanted = zone_name.rstrip(".") + "."
         ids = [zone.findtext("Id", "") for zone in zones.iter("HostedZone") if zone.findtext("Name") == wanted]
         if not ids:
@@ -114,7 +114,7 @@ class Wire:
         query: dict[str, str] = {}
         while True:
             target = f"/2013-04-01{ids[0]}/rrset" + (f"?{urlencode(query)}" if query else "")
-            page = _tree(self.call("route53", "GET", target, region="us-east-1")[1])
+            page = tree(self.call("route53", "GET", target, region="us-east-1")[1])
             found.extend(page.iter("ResourceRecordSet"))
             if page.findtext("IsTruncated") != "true":
                 return found
@@ -126,7 +126,8 @@ def _object(bucket: str, key: str) -> str:
     return f"/{bucket}/{quote(key)}"
 
 
-def _tree(content: bytes) -> ElementTree.Element:
+def tree(content: bytes) -> ElementTree.Element:
+    """A parsed XML answer, its namespaces taken off."""
     root = ElementTree.fromstring(content)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]

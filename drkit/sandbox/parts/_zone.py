@@ -41,7 +41,7 @@ def parse_zone(elements: Iterable[ElementTree.Element]) -> Zone:
             values=tuple(value.text or "" for value in element.findall("ResourceRecords/ResourceRecord/Value")),
             alias=_canonical(alias) if alias else None,
             identifier=element.findtext("SetIdentifier"),
-            weight=int(element.findtext("Weight") or 1),
+            weight=int(element.findtext("Weight", "1")),
         )
         key = (record.name, record.type)
         zone[key] = (*zone.get(key, ()), record)
