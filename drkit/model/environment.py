@@ -64,6 +64,8 @@ class Database(Frozen):
     password: SecretRef
     system_identifier: str
     """`pg_control_system().system_identifier`: who must answer before anything destructive is sent."""
+    reached_from: dict[str, Address] = Field(default_factory=dict)
+    """Address under which servers of another site reach it, by the name of that site, where it is another one."""
 
 
 class Host(Frozen):

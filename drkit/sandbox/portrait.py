@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from drkit.model.environment import (
     Address,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from drkit.sandbox.assembly import Assembly
 
 ACCOUNT = "123456789012"
+Kind = Literal["slack", "pagerduty", "statuspage", "mail", "webhook"]
+Audience = Literal["responders", "stakeholders", "customers", "regulator", "drill"]
 
 
 def environment_of(world: Assembly) -> Environment:
@@ -104,6 +106,7 @@ def _database(world: Assembly, region: str) -> Database:
         user="drkit_admin",
         password=SecretRef(ref=f"secret://file/{world.folders.secret('drkit_admin')}"),
         system_identifier=world.ready[f"agent-{region}"]["system_identifier"],
+        reached_from={ONPREM: _address(world.routes[f"onprem-{region}-database"])},
     )
 
 
@@ -133,12 +136,17 @@ def _operator() -> Person:
 def _sinks(world: Assembly) -> tuple[Sink, ...]:
     """Recorders: nothing that is sent to them leaves the machine."""
     base, smtp = world.ready["sinks"]["http"]["url"], world.ready["sinks"]["smtp"]["url"]
+    receipts = f"{world.ready['sinks']['admin']['url']}/messages"
+
+    def sink(name: str, kind: Kind, url: str, audience: Audience) -> Sink:
+        return Sink(name=name, kind=kind, url=url, audience=audience, real=False, receipts=receipts)
+
     return (
-        Sink(name="slack", kind="slack", url=f"{base}/slack/dr-drills", audience="responders", real=False),
-        Sink(name="pagerduty", kind="pagerduty", url=f"{base}/pagerduty", audience="responders", real=False),
-        Sink(name="statuspage", kind="statuspage", url=f"{base}/statuspage", audience="customers", real=False),
-        Sink(name="mail", kind="mail", url=smtp, audience="stakeholders", real=False),
-        Sink(name="regulator", kind="webhook", url=f"{base}/webhook/regulator", audience="regulator", real=False),
+        sink("slack", "slack", f"{base}/slack/dr-drills", "responders"),
+        sink("pagerduty", "pagerduty", f"{base}/pagerduty", "responders"),
+        sink("statuspage", "statuspage", f"{base}/statuspage/v1/pages/reliabletech", "customers"),
+        sink("mail", "mail", smtp, "stakeholders"),
+        sink("regulator", "webhook", f"{base}/webhook/regulator", "regulator"),
     )
 
 
