@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 import anyio
 
 from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
-from drkit.model.environment import Database, Environment, SecretRef
+from drkit.model.environment import Address, Database, Environment, SecretRef
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -187,7 +187,7 @@ async def _send(connection: AsyncConnection[Row], sql: str, params: Sequence[Any
     return await cursor.fetchall() if cursor.description else []
 
 
-async def _discard(connection: AsyncConnection[Row]) -> None:
+async def _discard(connection: AsyncConnection[Any]) -> None:
     """Close without a farewell that could hang: the server sees the socket go."""
     with anyio.move_on_after(1, shield=True):
         await connection.close()
@@ -219,3 +219,22 @@ def _psycopg_error() -> type[Any]:
 
 def _first_line(error: Any) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+async def try_login(address: Address, dbname: str, user: str, password: str) -> bool:
+    """Whether a server accepts a login. Unobservable if it does not answer."""
+    import psycopg
+
+    try:
+        with anyio.fail_after(CONNECT_TIMEOUT_S):
+            connection = await psycopg.AsyncConnection.connect(
+                host=address.host, port=address.port, dbname=dbname, user=user, password=password, connect_timeout=10
+            )
+    except TimeoutError as slow:
+        raise Unobservable(f"{address} did not answer within {CONNECT_TIMEOUT_S:g} s.") from slow
+    except psycopg.OperationalError as error:
+        if "authentication failed" in str(error) or (error.sqlstate or "").startswith("28"):
+            return False
+        raise Unobservable(f"{address}: {_first_line(error)}.") from error
+    await _discard(connection)
+    return True

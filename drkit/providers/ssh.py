@@ -107,7 +107,7 @@ class Ssh:
         self._open.clear()
 
     async def run(self, host: str, argv: Sequence[str], *, timeout_s: float = 5.0, text: str = "") -> Completed:
-        """Run a command that reads; its working folder is the host's root (`DRKIT_HOST_ROOT` there, else `/`). `text` is its standard input.
+        """Run a command that reads, in the host's root (`DRKIT_HOST_ROOT` there, else `/`); `text` is its input.
 
         Unreachable, or Unobservable if the answer does not come in time. A non-zero exit code is an answer.
         """
