@@ -5,6 +5,7 @@ The world outlives a crash of the engine, as real ones do. Fakes enter where pro
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import anyio
 
 from drkit.catalog import Catalog, action, probe
 from drkit.context import Context, Provider, Providers, Secrets
+from drkit.engine import gates
 from drkit.engine.driver import Driver
 from drkit.engine.executor import Executor
 from drkit.engine.fold import Run, replay
@@ -26,7 +28,7 @@ from drkit.model.observation import Observation
 from drkit.model.params import Params, Use
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.ports import Clock, Copier, Lease
-from drkit.model.values import Json
+from drkit.model.values import Json, canonical
 
 DANA: dict[str, Json] = {"name": "dana", "uid": 1001, "how": "unix socket peer", "roles": ["ic"]}
 LEE: dict[str, Json] = {"name": "lee", "uid": 1002, "how": "unix socket peer", "roles": ["ic", "dba"]}
@@ -285,13 +287,95 @@ class Engine:
         return [row.fact for row in self.store.read() if isinstance(row.fact, kind)]
 
 
-def approve(
-    state: RunState, step: str, by: Mapping[str, Json], answer: str = "approve", role: str = "ic"
-) -> e.Answered:
+def approve(state: RunState, step: str, by: Mapping[str, Json], answer: str = "approve", **more: Any) -> e.Answered:
     """An answer to what `step` shows now."""
     ask = state.steps[step].ask
     assert ask is not None and ask.shown_hash is not None
     return e.Answered(
-        step=step, answer=answer, by=dict(by), role=role, reason="looks right", plan_hash=state.plan_hash,
-        shown_hash=ask.shown_hash,
+        step=step, answer=answer, by=dict(by), role=more.get("role", "ic"), reason="looks right",
+        plan_hash=more.get("plan_hash", state.plan_hash), shown_hash=more.get("shown_hash", ask.shown_hash),
     )  # fmt: skip
+
+
+def order(
+    verb: str, step: str | None = None, by: Mapping[str, Json] = DANA, *, as_: str | None = None, **args: Json
+) -> e.Ordered:  # fmt: skip
+    if as_ is not None:
+        args["as"] = as_
+    return e.Ordered(verb=verb, step=step, by=dict(by), reason="because", args=args)
+
+
+LOOK: dict[str, Json] = {"at": "2026-01-01T00:00:00.000Z", "origin": "here", "value": {"value": 1}}
+
+
+class Folding:
+    """The fold alone, with the facts a worker would report said by the test."""
+
+    def __init__(self, *steps: PlanStep, begin: bool = True, **more: Any) -> None:
+        self.plan = plan(*steps)
+        self.run = Run(self.plan)
+        self.facts: list[e.Fact] = []
+        self.t = 0.0
+        self.take(opened(self.plan, **more))
+        self.first = self.take(began()) if begin else []
+
+    @property
+    def state(self) -> RunState:
+        return self.run.state
+
+    def commands(self, fact: e.Fact) -> tuple[e.Command, ...]:
+        """Each through JSON, as in a journal."""
+        fact = e.Fact.from_json(json.loads(canonical(fact.to_json())) | {"t": self.t})
+        self.facts.append(fact)
+        return tuple(e.Command.from_json(json.loads(canonical(c.to_json()))) for c in self.run.take(fact))
+
+    def take(self, fact: e.Fact) -> list[str]:
+        """`verb step` of each command it causes."""
+        return [f"{c.verb} {c.step}" if c.step else c.verb for c in self.commands(fact)]
+
+    def attempt(self, step: str) -> int:
+        return self.state.steps[step].attempt
+
+    def prepared(self, step: str, undo: dict[str, Json] | None = None) -> list[str]:
+        params: dict[str, Json] = {"name": step, "to": 1}
+        return self.take(e.Prepared(step=step, attempt=self.attempt(step), params=params, before=LOOK, undo=undo))
+
+    def done(self, step: str, **more: Any) -> list[str]:
+        return self.take(e.Done(step=step, attempt=self.attempt(step), after=LOOK, **more))
+
+    def whole(self, step: str, undo: dict[str, Json] | None = None) -> list[str]:
+        """Intent and result."""
+        self.prepared(step, undo)
+        return self.done(step, undo=undo)
+
+    def failed(self, step: str, world: str = "unknown") -> list[str]:
+        return self.take(e.Failed(step=step, attempt=self.attempt(step), error="broke", world=world))
+
+    def absent(self, step: str) -> list[str]:
+        return self.take(e.NotDone(step=step, attempt=self.attempt(step), seen=LOOK))
+
+    def uncertain(self, step: str) -> list[str]:
+        return self.take(e.Uncertain(step=step, attempt=self.attempt(step), reason="no answer", seen=None))
+
+    def asked(self, step: str) -> list[str]:
+        """The question is put, as the executor would."""
+        ask = self.state.steps[step].ask
+        assert ask is not None
+        command = next(c for c in reversed(self._all_commands()) if c.verb == "ask" and c.step == step)
+        shown = command.args["shown"]
+        assert isinstance(shown, dict)
+        hash = gates.shown_hash(self.plan.hash, step, ask.purpose, shown)
+        return self.take(e.Asked(step=step, shown=shown, shown_hash=hash, purpose=ask.purpose))
+
+    def _all_commands(self) -> list[e.Command]:
+        run = Run(self.plan)
+        return [command for fact in self.facts for command in run.take(fact)]
+
+    def answered(self, step: str, by: Mapping[str, Json], answer: str = "approve", **more: Any) -> list[str]:
+        return self.take(approve(self.state, step, by, answer, **more))
+
+    def resumed(self, **more: Any) -> list[str]:
+        return self.take(e.Resumed(by=DANA, host="there", wall=2_000_000.0, **more))
+
+    def status(self, step: str) -> str:
+        return str(self.state.steps[step].status)

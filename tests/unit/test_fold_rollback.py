@@ -1,0 +1,128 @@
+"""Taking a run back: what is undone, in which order, and what is refused."""
+
+from __future__ import annotations
+
+from engine_fakes import DANA, Folding, order, step
+
+from drkit.engine.compensation import why_not_rollback
+from drkit.model import events as e
+from drkit.model.values import Json
+
+
+def undo(name: str) -> dict[str, Json]:
+    return {"uses": "fake.put", "params": {"name": name, "to": 0}, "repeat": "safe", "timeout_s": 3.0}
+
+
+def diamond() -> Folding:
+    """a → (b, c) → d, all done, and e still running."""
+    f = Folding(step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"), step("e"))
+    for id in "abcd":
+        f.whole(id, undo(id))
+    return f
+
+
+def test_compensations_run_in_reverse_order_side_by_side_where_the_graph_allows() -> None:
+    f = diamond()
+    assert f.take(order("abort", rollback=True)) == ["cancel e", "prepare undo:d"]
+    assert f.state.phase == "rolling_back"
+    assert f.whole("undo:d") == ["prepare undo:c", "prepare undo:b"]
+    assert f.whole("undo:c") == []
+    assert f.whole("undo:b") == ["prepare undo:a"]
+    assert f.whole("undo:a") == ["finish"]
+    f.take(e.Finished(outcome="rolled_back"))
+    assert [f.status(id) for id in "abcde"] == ["compensated"] * 4 + ["cancelled"]
+
+
+def test_a_step_without_compensation_is_passed_over_and_order_is_kept() -> None:
+    f = Folding(step("a"), step("b", "a"), step("c", "b"), step("d"))
+    f.whole("a", undo("a"))
+    f.whole("b")
+    f.whole("c", undo("c"))
+    assert f.take(order("abort", rollback=True)) == ["cancel d", "prepare undo:c"]
+    assert f.whole("undo:c") == ["prepare undo:a"]
+
+
+def test_what_was_already_so_is_not_undone() -> None:
+    f = Folding(step("a"), step("b"))
+    f.take(e.AlreadySo(step="a", params={}, seen={}))
+    f.prepared("b")
+    f.take(order("abort", rollback=True))
+    assert f.done("b") == ["finish"]
+    assert f.status("a") == "skipped"
+
+
+def test_what_was_sent_ends_before_anything_is_undone() -> None:
+    f = Folding(step("a"), step("b"))
+    f.whole("a", undo("a"))
+    f.prepared("b", undo("b"))
+    assert f.take(order("abort", rollback=True)) == []
+    assert f.failed("b") == ["prepare undo:a", "prepare undo:b"]
+
+
+def test_a_rollback_goes_on_where_it_was_after_a_crash() -> None:
+    f = diamond()
+    f.take(order("abort", rollback=True))
+    f.prepared("undo:d")
+    assert f.resumed() == ["recover undo:d"]
+    assert f.absent("undo:d") == ["apply undo:d"]
+    assert f.done("undo:d") == ["prepare undo:c", "prepare undo:b"]
+    assert sorted(f.resumed()) == ["prepare undo:b", "prepare undo:c"]
+
+
+def test_a_rollback_past_the_point_of_no_return_is_refused_with_the_ways_forward() -> None:
+    f = Folding(step("a"), step("p", "a", uses="fake.final"), step("z"))
+    f.whole("a", undo("a"))
+    f.prepared("p")
+    why = why_not_rollback(f.state)
+    assert why is not None
+    assert why.startswith("p cannot be undone; a could.")
+    assert "drkit failback --run k7qd" in why
+    assert f.take(order("abort", rollback=True)) == []
+    assert f.state.aborting is None
+    assert why_not_rollback(f.state, to="p") is None
+
+
+def test_a_rollback_may_stop_earlier() -> None:
+    f = diamond()
+    assert f.take(order("abort", rollback=True, to="a")) == ["cancel e", "prepare undo:d"]
+    f.whole("undo:d")
+    f.whole("undo:b")
+    assert f.whole("undo:c") == ["finish"]
+    assert f.status("a") == "done"
+
+
+def test_a_compensation_that_fails_waits_for_a_person() -> None:
+    f = diamond()
+    f.take(order("abort", rollback=True))
+    f.prepared("undo:d")
+    assert f.failed("undo:d") == []
+    assert f.state.phase == "paused"
+    assert f.take(order("retry", "undo:d", DANA)) == ["recover undo:d"]
+
+
+def test_on_failure_rollback_takes_the_run_back() -> None:
+    f = Folding(step("a"), step("b", "a", on_failure="rollback"))
+    f.whole("a", undo("a"))
+    f.prepared("b")
+    assert f.failed("b") == ["prepare undo:a"]
+
+
+def test_on_failure_rollback_pauses_where_it_cannot_be() -> None:
+    f = Folding(step("a", uses="fake.final"), step("b", "a", on_failure="rollback"))
+    f.prepared("a")
+    f.take(e.Copied(upto=99))
+    f.done("a")
+    f.prepared("b")
+    assert f.failed("b") == []
+    assert "a cannot be undone" in str(f.state.steps["b"].reason)
+
+
+def test_a_compensation_is_given_what_its_step_had_set() -> None:
+    f = Folding(step("a"), step("z"))
+    f.whole("a", undo("a"))
+    (_, command) = f.commands(order("abort", rollback=True))
+    guard = command.args["guard"]
+    assert isinstance(guard, dict)
+    assert (guard["uses"], guard["params"]) == ("fake.put", {"name": "a", "to": 1})
+    assert guard["after"] == f.state.steps["a"].after
+    assert command.args["timeout_s"] == 3.0
