@@ -144,17 +144,15 @@ def _marked(plan: Plan, scenario: LoadedScenario, runbook: Loaded | None, catalo
         )  # fmt: skip
         last = (HEAL + inject,)
     named = scenario.spec
-    return plan.model_copy(
-        update={
-            "steps": tuple(steps),
-            "runbook": plan.runbook if runbook is not None else NO_RUNBOOK,
-            "scenario": named.metadata.name,
-            "scenario_digest": scenario.digest,
-            "hypothesis": named.hypothesis,
-            "rto_s": named.objectives.rto if named.objectives.rto is not None else plan.rto_s,
-            "rpo_s": named.objectives.rpo if named.objectives.rpo is not None else plan.rpo_s,
-        }
-    )  # fmt: skip
+    return plan.but(
+        steps=tuple(steps),
+        runbook=plan.runbook if runbook is not None else NO_RUNBOOK,
+        scenario=named.metadata.name,
+        scenario_digest=scenario.digest,
+        hypothesis=named.hypothesis,
+        rto_s=named.objectives.rto if named.objectives.rto is not None else plan.rto_s,
+        rpo_s=named.objectives.rpo if named.objectives.rpo is not None else plan.rpo_s,
+    )
 
 
 def _loaded(file: Loaded | LoadedScenario, runbook: Runbook) -> Loaded:

@@ -109,6 +109,11 @@ class Plan(BaseModel):
         """What approvals and saved plans bind to."""
         return digest(self.model_dump(mode="json", by_alias=True))
 
+    def but(self, **changes: object) -> Plan:
+        """The same plan with some fields changed. (A plain copy would keep the hash of what it was.)"""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "schema_"}
+        return Plan.model_validate({"schema": self.schema_, **fields, **changes})
+
     def step(self, id: str) -> PlanStep:
         """The step called `id`. KeyError if there is none."""
         return self._by_id[id]
