@@ -67,6 +67,7 @@ class Driver:
         self._head = head
         self._tasks: TaskGroup | None = None
         self._scopes: dict[str | None, anyio.CancelScope] = {}
+        self._at_work = 0
         self._waiting: anyio.CancelScope | None = None
         self.trouble: str | None = None
         """Why the journal cannot be written, while it cannot."""
@@ -98,10 +99,7 @@ class Driver:
         return self.state
 
     async def _loop(self) -> None:
-        while self.state.outcome is None and not (self._leaving and self._resting()):
-            with anyio.CancelScope() as self._waiting:
-                await self._inbox.wait()
-            self._waiting = None
+        while self.state.outcome is None:
             facts = self._inbox.drain()
             if facts:
                 rows = self._fold(facts)
@@ -109,10 +107,17 @@ class Driver:
                 for row in rows:
                     for command in row.commands:
                         self._start(command)
+            elif self._leaving and self._resting():
+                return
+            else:
+                with anyio.CancelScope() as self._waiting:
+                    await self._inbox.wait()
+                self._waiting = None
 
     def _resting(self) -> bool:
+        """Whether nothing will happen unless a person says so."""
         state = self.state
-        return state.seq > 0 and state.phase in ("opened", "paused", "waiting")
+        return state.seq > 0 and not self._at_work and state.phase in ("opened", "paused", "waiting")
 
     # Facts to rows
 
@@ -180,6 +185,7 @@ class Driver:
         elif command.verb == "finish":
             self._inbox.put(e.Finished(outcome=str(args["outcome"]), why=command.why))
         else:
+            self._at_work += 1
             self._tasks.start_soon(self._work, command)
 
     def _copy(self, upto: object) -> None:
@@ -195,6 +201,7 @@ class Driver:
             try:
                 await self._executor.carry_out(command, self._inbox.put)
             finally:
+                self._at_work -= 1
                 if self._scopes.get(command.step) is scope:
                     del self._scopes[command.step]
 

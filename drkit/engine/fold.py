@@ -17,7 +17,7 @@ from typing import Any
 from drkit.engine import compensation, gates, steering
 from drkit.engine.moves import Moves, render_params
 from drkit.engine.refusals import why_not
-from drkit.engine.state import Phase, RunState, Status
+from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.model import events as e
 from drkit.model.events import Command, Fact, Row
 from drkit.model.plan import Plan
@@ -82,6 +82,8 @@ class Run(Moves):
                 self.move(step, Phase.IDLE)
                 step.exposed = True
                 self.go(step, "recover", "it has an intent and no result: look before anything is sent again")
+            elif step.phase is Phase.ASKED:
+                self._answer_by_policy(step)
         for timer, (step, at_t) in self.timers.items():
             self.command("timer", "armed again", step, {"timer": timer, "at_t": at_t})
         self._finishing = False
@@ -241,12 +243,19 @@ class Run(Moves):
         self.move(step, Phase.ASKED)
         if ask.timeout_s is not None:
             self.arm(step, f"ask {step.id} {step.questions}", fact.t + ask.timeout_s, "an approval must come by then")
-        recorded = gates.policy_answer(self.state.policy, ask.role) if ask.purpose == "gate" else None
+        self._answer_by_policy(step)
+
+    def _answer_by_policy(self, step: StepState) -> None:
+        """A drill's recorded answer, if this is a gate and the policy speaks for its role."""
+        ask = step.ask
+        if ask is None or ask.purpose != "gate":
+            return
+        recorded = gates.policy_answer(self.state.policy, ask.role)
         if recorded is not None:
             answer, name, reason = recorded
             by: dict[str, Json] = {"name": name, "uid": None, "how": f"{gates.POLICY} {name}"}
             args: dict[str, Json] = {
-                "answer": answer, "by": by, "role": ask.role, "reason": reason, "shown_hash": fact.shown_hash,
+                "answer": answer, "by": by, "role": ask.role, "reason": reason, "shown_hash": ask.shown_hash,
                 "plan_hash": self.state.plan_hash,
             }  # fmt: skip
             self.command("answer", "the drill's recorded policy answers this role", step, args)

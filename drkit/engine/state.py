@@ -99,6 +99,8 @@ class StepState:
     plan: PlanStep
     missing: int
     """How many of its needs have not ended."""
+    id: str = ""
+    """Its name in the plan; a compensation is called `undo:STEP`."""
     dependents: list[StepState] = field(default_factory=list)
     phase: Phase = Phase.IDLE
     ended: Status = Status.PENDING
@@ -144,10 +146,8 @@ class StepState:
     questions: int = 0
     token: str = ""
 
-    @property
-    def id(self) -> str:
-        """Its name in the plan; a compensation is called `undo:STEP`."""
-        return self.plan.id
+    def __post_init__(self) -> None:
+        self.id = self.plan.id
 
     @property
     def status(self) -> Status:
