@@ -157,12 +157,25 @@ class Assembly:
         door = self.endpoint(f"agent-{SOURCE}")
         upstream = await self._route("replication", "replication", door, address(TARGET, "replication"))
         await self._agent(TARGET, {"upstream": {"host": upstream.host, "port": upstream.port}})
+        await self._streaming()
         # The way back, for the day on which the target is the writer.
         back = self.endpoint(f"agent-{TARGET}")
         await self._route("replication", "replication-back", back, address(SOURCE, "replication"))
         self.supervisor.links["replication"].delay_s = self.settings.link_delay_s
         if self.settings.replication == "sync":
             await self._replicate_synchronously()
+
+    async def _streaming(self) -> None:
+        """Wait until the standby follows: until then nothing that is written would survive the writer."""
+        ready = self.ready[f"agent-{TARGET}"]
+        deadline = asyncio.get_running_loop().time() + 15
+        while asyncio.get_running_loop().time() < deadline:
+            reply = await fetch("GET", f"http://{ready['host']}:{ready['admin_port']}/status", timeout_s=3)
+            if reply.json().get("upstream_connected"):
+                return
+            await asyncio.sleep(0.05)
+        hint = f"cat {self.folders.log(f'postgres-{TARGET}')}"
+        raise DrkitError(f"the standby in {TARGET} does not follow the writer", hint=hint, code="E0805")
 
     async def _agent(self, region: str, make: dict[str, Any]) -> None:
         witness = self.endpoint("witness")

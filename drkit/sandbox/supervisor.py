@@ -155,15 +155,15 @@ class Supervisor:
     def black_out(self, region: str) -> list[Process]:
         """Cut every link of a region and kill all its processes, in one instant: nothing awaits in here.
 
-        Links first: from then on nothing that the region still does can be noticed outside. Returns what was killed.
+        Links first: from then on nothing that the region still does can be noticed outside. The whole family is known
+        before the first is killed, because the children of a killed process have no traceable parent. Returns them.
         """
         self.outages.add(region)
         for link in self.links_of(region):
             link.cut()
-        parts = [part for part in self.parts.values() if part.site == region and part.running]
-        killed = kill_all(part.process for part in parts)
-        roots = [part.process.pid for part in parts]
-        for _ in range(10):  # whoever forked while we looked is found in the next round
+        roots = [part.process.pid for part in self.parts.values() if part.site == region and part.running]
+        killed: list[Process] = []
+        for _ in range(10):  # whoever was forked while we looked is found in the next round
             more = kill_all(of_world(self.folders.world, region, roots))
             if not more:
                 break
