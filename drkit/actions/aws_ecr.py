@@ -48,7 +48,7 @@ class Images(Observation):
 
 @probe("aws.ecr.release", plane="control")
 async def release(ctx: Context, p: Release) -> Images:
-    """Look for each image by digest, never by tag, and read the artifact whole."""
+    """Look for each image by digest, never by tag; compute the digests of what is really there."""
     aws = ctx.use(Aws)
     live = await live_release(ctx, p.site, p.parameter)
     images = [
@@ -82,7 +82,8 @@ async def _present(aws: Aws, site: str, repository: str, digest: str) -> bool:
         found = await aws.call(site, "ecr", "batch_get_image", request)
     except AwsError:
         return False
-    return any(image["imageId"].get("imageDigest") == digest for image in found.get("images", []))
+    manifests = (image["imageManifest"].encode() for image in found.get("images", []))
+    return any("sha256:" + hashlib.sha256(manifest).hexdigest() == digest for manifest in manifests)
 
 
 async def _artifact(aws: Aws, p: Release, key: str) -> str | None:
