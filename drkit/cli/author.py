@@ -13,7 +13,8 @@ from drkit.cli.settings import Settings
 from drkit.errors import FileError, Mistake, UsageError
 
 if TYPE_CHECKING:
-    from drkit.catalog import Entry
+    from drkit.catalog import Catalog, Entry
+    from drkit.model.environment import Environment
 
 PANEL = "Author and learn"
 
@@ -175,13 +176,21 @@ def validate(
     ctx: typer.Context,
     paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
 ) -> None:
-    """Check runbooks and scenarios: every mistake at once, as file:line:column. Touches nothing."""
+    """Check runbooks and scenarios: every mistake at once, as file:line:column. Touches nothing.
+
+    With --env also against that environment: its sites, hosts, roles and parameters.
+    """
+    from drkit.catalog import Catalog
+    from drkit.cli import environment as environments
+
     settings: Settings = ctx.obj
+    environment = environments.load(settings) if settings.env else None
+    catalog = Catalog()
     files = [file for path in paths for file in _files(path)]
     mistakes: list[Mistake] = []
     rows: list[dict[str, Any]] = []
     for file in files:
-        found = _check(file)
+        found = _check(file, environment, catalog)
         mistakes += found
         rows.append({"file": str(file), "ok": not found, "mistakes": [str(mistake) for mistake in found]})
     if mistakes:
@@ -200,11 +209,11 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _check(file: Path) -> tuple[Mistake, ...]:
+def _check(file: Path, environment: Environment | None, catalog: Catalog) -> tuple[Mistake, ...]:
     from drkit.plan import files
 
     try:
-        files.check(file)
+        files.check(file, environment, catalog)
     except FileError as error:
         return error.mistakes
     return ()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from drkit.cli import author, help, sandbox
+from drkit.cli import author, doctor, help, plan, sandbox, steer, watch
 
 
 def register(app: typer.Typer) -> None:
     """Put every command on `app`."""
-    for group in (sandbox, author, help):
+    for group in (plan, doctor, watch, steer, sandbox, author, help):
         group.register(app)

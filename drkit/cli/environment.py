@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from drkit.cli.closest import meant
-from drkit.errors import UsageError
+from drkit.errors import DrkitError, PreflightFailed, UsageError
 
 if TYPE_CHECKING:
     from drkit.cli.settings import Settings
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from drkit.plan.project import Project
 
 SANDBOX = "sandbox"
-#: Where runbooks and scenarios are looked for, beside a path given as it is.
-FOLDERS = {"runbook": "runbooks", "scenario": "scenarios"}
+Kind = Literal["runbook", "scenario"]
 
 
 def load(settings: Settings) -> Environment:
@@ -32,10 +31,17 @@ def load(settings: Settings) -> Environment:
     if project is not None and name in known:
         return with_state(project.environment(name), settings.state)
     if name == SANDBOX:
-        from drkit.sandbox import world
-
-        return with_state(world.load(), settings.state)
+        return with_state(_sandbox(), settings.state)
     raise UsageError(f'there is no environment "{name}"{meant(name, known | {SANDBOX})}', code="E0211")
+
+
+def _sandbox() -> Environment:
+    from drkit.sandbox import world
+
+    try:
+        return world.load(world.default_folder())
+    except DrkitError as error:  # for a command that needs it, a sandbox that is down is a failed preflight
+        raise PreflightFailed(error.message, hint=error.hint, code=error.code) from error
 
 
 def with_state(environment: Environment, state: str | None) -> Environment:
@@ -78,19 +84,14 @@ def region(environment: Environment, target: str, source: str | None) -> tuple[s
     return source, target
 
 
-def find_file(kind: str, name: str) -> Path:
-    """The file of a runbook or scenario: a path, or a name under `runbooks/` or `scenarios/`. UsageError if neither."""
-    given = Path(name)
-    if given.suffix in (".yaml", ".yml"):
-        if given.is_file():
-            return given
-        raise UsageError(f"there is no file {given}", code="E0215")
-    folder = Path.cwd() / FOLDERS[kind]
-    found = {path.stem: path for pattern in ("*.yaml", "*.yml") for path in sorted(folder.glob(pattern))}
-    if name not in found:
-        where = f" in {folder}" if found or folder.is_dir() else f": there is no folder {folder}"
-        raise UsageError(f'there is no {kind} "{name}"{where}{meant(name, found)}', code="E0216")
-    return found[name]
+def find_file(kind: Kind, name: str) -> Path:
+    """The file of a runbook or scenario: a path, or a name in the project's folder for them. UsageError if neither."""
+    from drkit.plan.project import find
+
+    project = load_project()
+    if project is not None:
+        return project.runbook(name) if kind == "runbook" else project.scenario(name)
+    return find(Path.cwd() / f"{kind}s", name, kind)
 
 
 def runbook_file(environment: Environment, name: str | None) -> Path:
@@ -99,8 +100,3 @@ def runbook_file(environment: Environment, name: str | None) -> Path:
     if wanted is None:
         raise UsageError(f"which runbook? {environment.name} names no default", hint="add -r RUNBOOK", code="E0217")
     return find_file("runbook", wanted)
-
-
-def header(environment: Environment) -> str:
-    """What every screen says of an environment."""
-    return f"{environment.name.upper()} ({environment.kind})   {environment.account}"

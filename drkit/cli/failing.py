@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from drkit.cli.settings import Settings, state_home
-from drkit.errors import CatalogError, DrkitError, Exit, FileError, Mistake
+from drkit.errors import CatalogError, DrkitError, Exit, FileError, Mistake, UsageError
 
 WIDTH = 72
 
@@ -72,11 +72,14 @@ def unexpected(error: BaseException, settings: Settings) -> int:
     return int(Exit.FAILED)
 
 
-def usage(message: str, settings: Settings, context: str | None) -> int:
-    """Print a mistake on the command line that the parser found."""
-    from drkit.errors import UsageError
-
-    return show(UsageError(message, code="E0200", hint=f"{context or 'drkit'} --help"), settings)
+def usage(error: Any, settings: Settings) -> int:
+    """Print a mistake on the command line that the parser found; for a group without a command, its help."""
+    message = str(error.format_message())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        _stderr(message)
+        return int(Exit.USAGE)
+    where = getattr(getattr(error, "ctx", None), "command_path", None) or "drkit"
+    return show(UsageError(message, code="E0200", hint=f"{where} --help"), settings)
 
 
 def _mistakes(error: FileError) -> None:

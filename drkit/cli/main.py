@@ -6,26 +6,58 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from drkit.cli import commands, failing
 from drkit.cli.settings import Output, Settings, duration, hoist
 from drkit.errors import DrkitError, Exit, UsageError
 
+EXAMPLES = """
+Is it really down?       drkit assess --region us-west-2 --env production
+Move the service there:  drkit failover --region us-west-2 --env production
+Where does it stand?     drkit status --watch
+Try it, for real, here:  drkit drill run region-loss --env sandbox
+"""
 EPILOG = (
-    "Examples:  drkit sandbox up  |  drkit plan --region us-west-2 --env sandbox  |  drkit status --watch\n\n"
-    "Exit codes:  0 done, objectives met  1 failed, paused  2 usage  3 refused  4 objectives missed  5 waiting for a "
-    "person  6 rolled back  7 locked  8 outcome unknown  10 changes pending.   More: drkit help exit-codes"
+    "Global options may stand anywhere on the line. Manual, without a network: drkit help.\n\n"
+    "Exit codes: 0 done, objectives met; 1 failed, paused; 2 usage; 3 refused; 4 objectives missed; 5 waiting for a "
+    "person; 6 rolled back; 7 locked; 8 outcome unknown; 10 changes pending. 2, 3, 7, 10: nothing was touched."
 )
+
+
+class Grouped(TyperGroup):
+    """The root command; its help lists commands by what one wants to do. Plain text: help must come at once."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """What drkit is, and examples first."""
+        super().format_help_text(ctx, formatter)
+        with formatter.section("Examples"):
+            for line in EXAMPLES.strip().splitlines():
+                formatter.write(f"  {line}\n")
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A section per panel, in the order in which the groups were registered."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name in self.commands:
+            command = self.commands[name]
+            if not command.hidden:
+                panel = str(getattr(command, "rich_help_panel", None) or "Commands")
+                panels.setdefault(panel, []).append((name, command.get_short_help_str(formatter.width - 22)))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
 
 app = typer.Typer(
     name="drkit",
+    cls=Grouped,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -100,7 +132,7 @@ commands.register(app)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     settings = Settings()
-    words = hoist(sys.argv[1:] if argv is None else argv)
+    words = hoist(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = app(words, prog_name="drkit", standalone_mode=False, obj=settings)
     except DrkitError as error:
@@ -115,7 +147,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(Exit.DONE)
     except Exception as error:  # noqa: BLE001 - the last resort: said once, with where the traceback went
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own: the line did not parse
-            context = getattr(error, "ctx", None)
-            return failing.usage(str(error.format_message()), settings, getattr(context, "command_path", None))
+            return failing.usage(error, settings)
         return failing.unexpected(error, settings)
     return code if isinstance(code, int) else 0

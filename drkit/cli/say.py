@@ -86,7 +86,14 @@ class Say:
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Columns without a frame: reads the same on a screen, in a pipe and in a log."""
-        self.show(table(heads, rows))
+        console = self.console()
+        if console.is_terminal:
+            console.print(table(heads, rows))
+            return
+        with console.capture() as drawn:
+            console.print(table(heads, rows))
+        for line in drawn.get().splitlines():
+            write(line.rstrip())
 
     def _line(self, text: str, style: str | None, *, stderr: bool) -> None:
         console = self.console(stderr=stderr)
@@ -114,7 +121,7 @@ def queried(value: Any, query: str | None) -> Any:
     from jmespath.exceptions import JMESPathError
 
     try:
-        return jmespath.search(query, value)
+        return jmespath.search(query, json.loads(json.dumps(value)))  # it knows lists, not tuples
     except JMESPathError as error:
         raise UsageError(f"--query: {error}", hint="drkit help output") from error
 

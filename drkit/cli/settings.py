@@ -98,6 +98,6 @@ def duration(text: str, flag: str) -> float:
 
 
 def state_home() -> Path:
-    """Where runs, logs and sandbox worlds of this user are kept: `$XDG_STATE_HOME/drkit`, else `~/.local/state/drkit`."""
+    """Where runs and logs of this user are kept: `$XDG_STATE_HOME/drkit`, else `~/.local/state/drkit`."""
     home = os.environ.get("XDG_STATE_HOME")
     return Path(home).expanduser() / "drkit" if home else Path.home() / ".local" / "state" / "drkit"

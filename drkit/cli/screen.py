@@ -1,0 +1,214 @@
+"""What a run looks like on a screen: header, clock, a line per step, what to do next. Pure: state in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drkit.cli.say import now_twice
+
+if TYPE_CHECKING:
+    from drkit.engine.state import RunState, StepState
+
+MARKS = {
+    "pending": "-", "waiting": "ASK", "running": "RUN", "skipped": "SKIP", "done": "OK", "failed": "FAIL",
+    "cancelled": "STOP", "compensated": "UNDO", "uncertain": "?",
+}  # fmt: skip
+BAR = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step on the screen."""
+
+    mark: str
+    number: str
+    step: str
+    took: str
+    detail: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As table cells."""
+        return (self.mark, self.number, self.step, self.took, self.detail)
+
+
+def header(state: RunState, wall: float) -> str:
+    """Where from, where to, in what, which run: on every screen, because the wrong terminal tab is common."""
+    plan = state.plan
+    drill = "  DRILL" if state.drill else ""
+    who = (state.opened_by or {}).get("name", "?")
+    incident = f"   {state.incident}" if state.incident else ""
+    return (
+        f"{plan.runbook} {state.run}   FROM {plan.source} -> TO {plan.target}   {plan.environment.upper()}{drill}   "
+        f"{plan.account}   by {who}{incident}   {now_twice(wall)}"
+    )
+
+
+def clock(state: RunState, t: float, outage_s: float | None) -> str:
+    """Progress, and how much of the RTO is spent: from the outage's start where users' probes know it."""
+    steps = [step for step in state.steps.values() if step.undoes is None]
+    over = sum(step.status.value in ("done", "skipped", "compensated", "cancelled") for step in steps)
+    bar = "#" * round(BAR * over / max(1, len(steps)))
+    spent_s = t - state.began_t if state.began_t is not None else 0.0
+    parts = [f"{state.phase}   {over} of {len(steps)} steps  [{bar:-<{BAR}}]   {_took(spent_s)} since go"]
+    if outage_s is not None:
+        parts.append(f"users affected for {_took(outage_s)}")
+    if state.plan.rto_s is not None:
+        parts.append(f"RTO {_took(state.plan.rto_s)}")
+    return "   ".join(parts)
+
+
+def lines(state: RunState, t: float) -> list[Line]:
+    """One line per step, compensations last."""
+    return [_line(step, state, t) for step in state.steps.values()]
+
+
+def fitting(lines: Sequence[Line], height: int) -> list[Line]:
+    """At most `height` lines: what is under way or went wrong, the last that ended, the next to come."""
+    if len(lines) <= height:
+        return list(lines)
+    urgent = {i for i, line in enumerate(lines) if line.mark in ("RUN", "ASK", "FAIL", "?")}
+    first = min(urgent, default=_first_pending(lines))
+    # Around the first that matters: a third of the room for what was, the rest for what comes.
+    begin = max(0, min(first - height // 3, len(lines) - height + 1))
+    shown = list(lines[begin : begin + height - 1])
+    above, below = begin, len(lines) - begin - len(shown)
+    done = sum(line.mark in ("OK", "SKIP") for line in lines[:begin])
+    more = f"{above} above ({done} ended), {below} below: drkit status shows all"
+    return [*shown, Line("", "", "...", "", more)]
+
+
+def next_words(state: RunState, alive: bool) -> list[str]:
+    """What keeps the run from going on, and what to type; the most important line last."""
+    if state.outcome is not None:
+        why = f": {state.why}" if state.why else ""
+        return [f"Run {state.run} ended: {state.outcome}{why}"]
+    said = [f"{block.step + ': ' if block.step else ''}{block.reason}" for block in state.blocks()]
+    commands = list(dict.fromkeys(block.command for block in state.blocks()))
+    if not alive:
+        said.append(f"The runner of {state.run} is gone; the journal has everything it did.")
+        commands = [f"drkit resume {state.run}", *(c for c in commands if not c.startswith("drkit resume"))]
+    if commands:
+        said.append("Next: " + "      ".join(commands[:3]))
+    return said
+
+
+def summary(value: object, room: int = 60) -> str:
+    """An observation in a few words: its plain fields."""
+    if not isinstance(value, Mapping):
+        return str(value) if value is not None else ""
+    words: list[str] = []
+    for key, item in value.items():
+        if item is None or isinstance(item, Mapping) or key == "answered_by":
+            continue
+        text = _short(item)
+        if text:
+            words.append(f"{key} {text}")
+    told = ", ".join(words)
+    return told if len(told) <= room else told[: room - 3] + "..."
+
+
+def as_json(state: RunState, alive: bool) -> dict[str, Any]:
+    """A run's state as scripts read it (`drkit.status/1`)."""
+    from drkit.model.values import utc
+
+    def at(t: float | None) -> str | None:
+        return None if t is None else utc(state.wall(t))
+
+    plan = state.plan
+    return {
+        "schema": "drkit.status/1", "run": state.run, "kind": state.kind, "drill": state.drill,
+        "runbook": plan.runbook, "environment": plan.environment, "source": plan.source, "target": plan.target,
+        "phase": state.phase, "outcome": state.outcome, "why": state.why, "runner_alive": alive,
+        "began_at": at(state.began_t), "finished_at": at(state.finished_t), "events": state.seq,
+        "point_of_no_return": state.point_of_no_return,
+        "steps": [
+            {
+                "id": step.id, "status": step.status.value, "owner": step.plan.owner, "attempts": step.attempt,
+                "started_at": at(step.started_t), "finished_at": at(step.finished_t), "error": step.error,
+                "why": step.reason, "result": step.result,
+            }
+            for step in state.steps.values()
+        ],
+        "waiting_for": [
+            {"step": block.step, "reason": block.reason, "command": block.command} for block in state.blocks()
+        ],
+    }  # fmt: skip
+
+
+def _line(step: StepState, state: RunState, t: float) -> Line:
+    status = step.status.value
+    took = ""
+    if step.started_t is not None:
+        ended = step.finished_t if step.finished_t is not None else t
+        took = _took(max(0.0, ended - step.started_t))
+        if status == "running":
+            took += f" / {_took(step.plan.timeout_s)}"
+    number = "" if step.undoes is not None else str(step.plan.number)
+    return Line(MARKS[status], number, step.id, took, _detail(step, state))
+
+
+def _detail(step: StepState, state: RunState) -> str:
+    status = step.status.value
+    told = step.plan.title or step.plan.uses
+    if status in ("failed", "uncertain"):
+        told = step.error or step.reason or told
+    elif status == "waiting" and step.ask is not None:
+        asked = ", ".join(f"{key} {_short(value)}" for key, value in step.ask.shown.items())
+        told = f"{asked or told} (role {step.ask.role or 'any'})"
+    elif status in ("skipped", "cancelled"):
+        told = step.reason or told
+    elif status == "done":
+        told = _done(step) or told
+    elif status == "running" and step.phase.value == "backoff":
+        told = f"tries again: {step.error or step.reason or ''}"
+    marks = []
+    if step.plan.simulated:
+        marks.append("simulated")
+    if step.adopted:
+        marks.append("adopted")
+    if step.plan.irreversible and status in ("running", "pending"):
+        passed = state.point_of_no_return == step.id
+        marks.append("POINT OF NO RETURN" + (" passed" if passed else ""))
+    return told + (f"   [{', '.join(marks)}]" if marks else "")
+
+
+def _done(step: StepState) -> str:
+    if step.overridden:
+        return f"NOT OBSERVED; overridden by {', '.join(str(person.get('name')) for person in step.overridden)}"
+    if step.by_hand:
+        return f"done by hand, says {step.by_hand.get('name')}"
+    if step.ask is not None and step.ask.answers:
+        return "; ".join(
+            f"{answer.get('answer')} by {_name(answer.get('by'))}: {answer.get('reason')}"
+            for answer in step.ask.answers
+        )
+    return summary(step.result)
+
+
+def _name(by: object) -> str:
+    return str(by.get("name")) if isinstance(by, Mapping) else "?"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_short(item)}" for key, item in list(value.items())[:3])
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"({len(value)})" if len(value) > 3 else ",".join(_short(item) for item in value)
+    return str(value)
+
+
+def _first_pending(lines: Sequence[Line]) -> int:
+    return next((i for i, line in enumerate(lines) if line.mark == "-"), len(lines) - 1)
+
+
+def _took(seconds: float) -> str:
+    from drkit.model.values import show_duration
+
+    return show_duration(seconds) if seconds >= 1 else f"{seconds:.1f} s"

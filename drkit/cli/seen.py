@@ -1,0 +1,128 @@
+"""A run as anybody can see it: its folder, its journal replayed. Reads only, and never holds the runner up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drkit.errors import Exit, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from drkit.engine.fold import Run
+    from drkit.engine.runs import RunFolder
+    from drkit.engine.state import RunState
+    from drkit.model.events import Row
+
+
+@dataclass
+class Seen:
+    """A run's journal as far as it was read."""
+
+    folder: RunFolder
+    run: Run | None = None
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def state(self) -> RunState:
+        """What the journal says. JournalError if the run never began."""
+        if self.run is None:
+            raise JournalError(
+                f"run {self.folder.id} has no journal: it was asked for, and never began",
+                state="Nothing was changed.",
+                hint=f"cat {self.folder.log}",
+            )
+        return self.run.state
+
+    @property
+    def alive(self) -> bool:
+        """A runner carries it out right now, on this machine."""
+        from drkit.engine.runs import alive
+
+        return alive(self.folder)
+
+    def take(self, rows: Iterable[Row]) -> None:
+        """Read on."""
+        from drkit.engine.fold import Run
+        from drkit.model.events import Opened
+        from drkit.model.plan import Plan
+
+        for row in rows:
+            if self.run is None:
+                if not isinstance(row.fact, Opened):
+                    raise JournalError(f"{self.folder.journal} does not begin with the opening of a run")
+                self.run = Run(Plan.model_validate(row.fact.plan))
+            self.run.take(row.fact)
+            self.rows.append(row)
+
+
+def find(run: str) -> RunFolder:
+    """The folder of a run, or of the last one. UsageError with the closest ids."""
+    from drkit.engine import runs
+
+    return runs.find(run)
+
+
+def read(folder: RunFolder) -> Seen:
+    """A run as its journal stands now."""
+    from drkit.engine.journal import read_rows
+
+    seen = Seen(folder)
+    if folder.journal.exists():
+        seen.take(read_rows(folder.journal))
+    return seen
+
+
+def exit_code(seen: Seen) -> Exit:
+    """How a run stands, as an exit code: of its outcome once it is over, of what it waits for until then."""
+    from drkit.engine.state import Phase, Status
+
+    state = seen.state
+    if state.outcome is not None:
+        return of_outcome(state.outcome, _met(seen))
+    steps = state.steps.values()
+    if any(step.status is Status.UNCERTAIN for step in steps):
+        return Exit.UNKNOWN
+    if not seen.alive:
+        sent = any(step.phase is Phase.APPLYING for step in steps)
+        return Exit.UNKNOWN if sent else Exit.FAILED
+    return {"waiting": Exit.WAITING, "paused": Exit.FAILED}.get(state.phase, Exit.DONE)
+
+
+def of_outcome(outcome: str, met: bool | None) -> Exit:
+    """The exit code of a run that is over; `met` None: not measured, or nothing to meet."""
+    if outcome == "done":
+        return Exit.DONE if met in (True, None) else Exit.MISSED
+    return Exit.ROLLED_BACK if outcome == "rolled_back" else Exit.FAILED
+
+
+def _met(seen: Seen) -> bool | None:
+    """What the runner found when it ended: it measured, we only read."""
+    ended = seen.folder.ended() or {}
+    code = ended.get("exit")
+    return None if code is None else code != int(Exit.MISSED)
+
+
+@dataclass(frozen=True, slots=True)
+class GoodDrill:
+    """A drill that ended well: its run, and when (seconds since the epoch)."""
+
+    run: str
+    finished_wall: float
+
+
+def last_good_drill(environment: str) -> GoodDrill | None:
+    """The newest drill of this environment on this machine that was done and met its objectives."""
+    from drkit.engine.runs import all_runs
+
+    for folder in reversed(all_runs()):
+        request = folder.request()
+        if not request.drill or request.environment.name != environment:
+            continue
+        look = read(folder)
+        if look.run is None or look.state.outcome != "done" or look.state.finished_t is None:
+            continue
+        if exit_code(look) is Exit.DONE:
+            return GoodDrill(request.run, look.state.wall(look.state.finished_t))
+    return None

@@ -1,0 +1,185 @@
+"""Look at runs: `status`, `runs`, `logs`, `events`. Read-only, from the journal on this machine, without a network."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drkit.cli import seen as seeing
+from drkit.cli.settings import Settings
+from drkit.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drkit.cli.seen import Seen
+    from drkit.model.events import Row
+
+PANEL = "Watch a run"
+RunArgument = Annotated[str, typer.Argument(help="Run id; left out: the last run.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Put the watching commands on `app`."""
+    for name, command in (("status", status), ("runs", runs), ("logs", logs), ("events", events)):
+        app.command(name, rich_help_panel=PANEL)(command)
+
+
+def status(
+    ctx: typer.Context,
+    run: RunArgument = "last",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it; Ctrl-C only leaves.")] = False,
+    manual: Annotated[bool, typer.Option("--manual", help="What is done and what remains, to carry on by hand.")] = (
+        False
+    ),
+    exit_status: Annotated[bool, typer.Option("--exit-status", help="Exit with how the run stands.")] = False,
+) -> None:
+    """Where a run stands: every step, what it waits for, what to type."""
+    settings: Settings = ctx.obj
+    look = seeing.read(seeing.find(run))
+    if watch:
+        from drkit.cli.viewer import Viewer
+
+        code = Viewer(settings, look, owner=False, wait=True).show()
+        raise typer.Exit(int(code if exit_status or code is Exit.SIGINT else Exit.DONE))
+    if manual:
+        _manual(settings, look)
+        return
+    from drkit.cli import screen
+
+    state = look.state
+    settings.say.result(screen.as_json(state, look.alive), lambda: _show(settings, look))
+    if settings.output == "text":
+        for text in screen.next_words(state, look.alive):
+            settings.say.note(text)
+    if exit_status:
+        raise typer.Exit(int(seeing.exit_code(look)))
+
+
+def runs(ctx: typer.Context) -> None:
+    """Every run of yours on this machine, the newest last."""
+    from drkit.engine.runs import all_runs
+
+    settings: Settings = ctx.obj
+    found = [_row(folder) for folder in all_runs()]
+    heads = ("run", "kind", "runbook", "environment", "source", "target", "stands", "asked_at")
+    settings.say.result(
+        found, lambda: settings.say.table(heads, [[str(row[head] or "-") for head in heads] for row in found])
+    )
+    if found:
+        settings.say.next(f"drkit status {found[-1]['run']}")
+    else:
+        settings.say.note("There is no run on this machine yet.")
+
+
+def logs(
+    ctx: typer.Context,
+    run: RunArgument = "last",
+    step: Annotated[str | None, typer.Argument(help="Only this step.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="The runner's own log: tracebacks and warnings.")] = False,
+) -> None:
+    """What happened, a line an event."""
+    from drkit.cli import saying
+
+    settings: Settings = ctx.obj
+    folder = seeing.find(run)
+    if raw:
+        settings.say.line(
+            folder.log.read_text(encoding="utf-8", errors="replace").rstrip() if folder.log.exists() else ""
+        )
+        return
+    look = seeing.Seen(folder)
+    known: set[str] = set()
+    for row in _rows(look, follow):
+        look.take([row])
+        if step is not None and not known:
+            known = check_step(look, step)
+        if step is None or getattr(row.fact, "step", None) == step:
+            for text in saying.words(row, look.state):
+                settings.say.line(text)
+    settings.say.note(f"The runner's own log: {folder.log}")
+
+
+def events(
+    ctx: typer.Context,
+    run: RunArgument = "last",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens.")] = False,
+) -> None:
+    """The journal itself: a JSON object an event; the first line names the schema."""
+    from drkit.cli.say import queried, write
+    from drkit.model.events import SCHEMA
+    from drkit.model.values import canonical
+
+    settings: Settings = ctx.obj
+    look = seeing.Seen(seeing.find(run))
+    write(canonical({"schema": SCHEMA, "run": look.folder.id}).decode())
+    for row in _rows(look, follow):
+        look.take([row])
+        write(canonical(queried(row.to_json(), settings.query)).decode())
+
+
+def check_step(look: Seen, step: str) -> set[str]:
+    """The run's step ids. UsageError if `step` is none of them."""
+    from drkit.cli.closest import meant
+
+    known = set(look.state.steps)
+    if step not in known:
+        raise UsageError(f'run {look.folder.id} has no step "{step}"{meant(step, known)}')
+    return known
+
+
+def _rows(look: Seen, following: bool) -> Iterator[Row]:
+    """The journal from its beginning; following: until the run is over and everything was read."""
+    from drkit.engine import journal
+
+    if not look.folder.journal.exists() and not following:
+        _ = look.state  # says that the run never began
+    if not following:
+        yield from journal.read_rows(look.folder.journal)
+        return
+    for rows in journal.follow(
+        look.folder.journal, stop=lambda: not look.alive or (look.run is not None and look.state.outcome is not None)
+    ):
+        yield from rows
+
+
+def _show(settings: Settings, look: Seen) -> None:
+    from drkit.cli import screen
+
+    state = look.state
+    wall = time.time()
+    t = state.t if state.outcome is not None else max(state.t, state.t + wall - state.wall(state.t))
+    settings.say.line(screen.header(state, wall))
+    settings.say.line(screen.clock(state, t, None))
+    settings.say.table(("", "#", "step", "", ""), [line.cells for line in screen.lines(state, t)])
+
+
+def _row(folder: object) -> dict[str, str | None]:
+    from drkit.engine.runs import RunFolder
+    from drkit.errors import DrkitError
+    from drkit.model.values import utc
+
+    assert isinstance(folder, RunFolder)
+    request = folder.request()
+    row = {
+        "run": request.run, "kind": request.kind, "runbook": request.plan.runbook,
+        "environment": request.plan.environment, "source": request.plan.source, "target": request.plan.target,
+        "asked_at": utc(request.wall),
+    }  # fmt: skip
+    try:
+        look = seeing.read(folder)
+        stands: str | None = "never began" if look.run is None else look.state.outcome or look.state.phase
+        if look.run is not None and look.state.outcome is None and not look.alive:
+            stands = f"{stands}, runner gone"
+    except DrkitError as error:  # one unreadable journal does not hide the other runs
+        stands = f"unreadable: {error.message.splitlines()[0]}"
+    return row | {"stands": stands}
+
+
+def _manual(settings: Settings, look: Seen) -> None:
+    from drkit.cli import manual
+
+    settings.say.line(manual.page(look.state.plan, look.state))
