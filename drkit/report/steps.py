@@ -1,0 +1,88 @@
+"""One step as people read it: what was asked for, what was seen before and after, and why it ended as it did. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from drkit.model.values import Json
+from drkit.report.folded import RunLike, StepLike
+from drkit.report.people import named
+from drkit.report.story import Seen, StepStory, Tone
+from drkit.report.wording import shown, value
+
+_TONES: dict[str, Tone] = {
+    "done": "good", "skipped": "plain", "failed": "bad", "uncertain": "bad", "cancelled": "doubtful",
+    "compensated": "doubtful", "waiting": "doubtful", "running": "doubtful", "pending": "plain",
+}  # fmt: skip
+
+
+def step_story(run: RunLike, step: StepLike, critical: Sequence[str]) -> StepStory:
+    """Everything the journal has on one step."""
+    plan, status = step.plan, str(step.status)
+    last = step.after if step.after is not None else step.seen
+    whole = step.started_t is not None and step.finished_t is not None
+    return StepStory(
+        id=plan.id,
+        number=plan.number,
+        title=plan.title or plan.id,
+        owner=plan.owner or "",
+        status=status,
+        tone=_TONES.get(status, "plain"),
+        uses=plan.uses,
+        region=plan.site,
+        part=plan.part,
+        started_s=None if step.started_t is None else run.wall(step.started_t),
+        finished_s=None if step.finished_t is None else run.wall(step.finished_t),
+        seconds=(step.finished_t or 0) - (step.started_t or 0) if whole else None,
+        attempts=step.attempt,
+        critical=plan.id in critical,
+        irreversible=plan.irreversible,
+        fences=plan.fences,
+        simulated=plan.simulated,
+        params=shown(step.params if step.params is not None else plan.params),
+        seen=_seen(step.before, last),
+        seen_by=_seen_by(last),
+        remark=_remark(step),
+    )
+
+
+def _value_of(look: Mapping[str, Json] | None) -> dict[str, Json]:
+    found = (look or {}).get("value")
+    return found if isinstance(found, dict) else {}
+
+
+def _seen(before: Mapping[str, Json] | None, after: Mapping[str, Json] | None) -> tuple[Seen, ...]:
+    """Field by field, what moved first; who answered is said elsewhere."""
+    old, new = _value_of(before), _value_of(after)
+    fields = [
+        Seen(
+            name=name,
+            before=value(old[name]) if name in old else None,
+            after=value(new[name]) if name in new else "not seen",
+            changed=name in old and old[name] != new.get(name),
+        )
+        for name in dict.fromkeys((*new, *old))
+        if name != "answered_by"
+    ]
+    return tuple(sorted(fields, key=lambda field: not field.changed))
+
+
+def _seen_by(look: Mapping[str, Json] | None) -> str | None:
+    if look is None:
+        return None
+    answered = _value_of(look).get("answered_by")
+    who = f"{answered} answered" if answered else "seen"
+    return f"{who} at {look.get('at')}, asked from {look.get('origin')}"
+
+
+def _remark(step: StepLike) -> str | None:
+    said: list[str] = []
+    if step.error:
+        said.append(step.error)
+    if step.reason:
+        said.append(step.reason)
+    if step.adopted:
+        said.append("found done on resume: not known to be done by this run")
+    if step.by_hand is not None:
+        said.append(f"declared done by hand by {named(step.by_hand)}")
+    return "; ".join(said) or None

@@ -1,0 +1,116 @@
+"""The moments that matter, users' and the run's, on one line of time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from drkit.model.events import (
+    Answered,
+    Began,
+    Copied,
+    Failed,
+    Finished,
+    LeaseChanged,
+    Noted,
+    Opened,
+    Ordered,
+    Prepared,
+    Refusal,
+    Resumed,
+    Row,
+    Uncertain,
+)
+from drkit.model.measurements import Findings
+from drkit.report.contract import Report
+from drkit.report.folded import RunLike
+from drkit.report.people import named
+from drkit.report.story import Moment, Tone
+from drkit.report.wording import count, instant, seconds
+
+
+def moments(rows: Sequence[Row], run: RunLike, findings: Findings, report: Report) -> list[Moment]:
+    """In the order they happened. Steps appear only where they decide something; all of them are in the table."""
+    found = [*_of_users(findings), *_of_journal(rows, run), *_of_steps(run)]
+    return sorted(found, key=lambda moment: moment.at_s)
+
+
+def _of_users(findings: Findings) -> Iterable[Moment]:
+    seen = findings.recovery
+    if seen is None:
+        return
+    if seen.outage_started_at is not None:
+        yield Moment(instant(seen.outage_started_at), "Users see errors", "first failed journey", "bad", "users")
+    if seen.recovered_at is not None:
+        detail = f"{count(seen.failed_probes or 0, 'journey')} failed; held for {seconds(seen.window_s)} after"
+        yield Moment(instant(seen.recovered_at), "Users are served again", detail, "good", "users")
+    for relapse in seen.relapses:
+        detail = "not over when the readings end" if relapse.seconds is None else f"for {seconds(relapse.seconds)}"
+        yield Moment(instant(relapse.started_at), "Users see errors again", detail, "bad", "users")
+    if findings.loss is not None and findings.loss.first_lost_at is not None:
+        lost = count(findings.loss.lost, "acknowledged write")
+        yield Moment(
+            instant(findings.loss.first_lost_at), "First acknowledged write that is lost", lost, "bad", "users"
+        )
+
+
+def _of_journal(rows: Sequence[Row], run: RunLike) -> Iterable[Moment]:
+    uncopied = False
+    for row in rows:
+        fact, at_s = row.fact, run.wall(row.fact.t)
+        told: tuple[str, str, Tone] | None = None
+        match fact:
+            case Opened():
+                told = ("Run opened", f"by {named(fact.by)} on {fact.host}", "plain")
+            case Began():
+                told = ("Go", f"{named(fact.by)}{f', typed {fact.confirmed}' if fact.confirmed else ''}", "plain")
+            case Resumed():
+                told = ("Resumed by a new runner", f"{named(fact.by)} on {fact.host}", "doubtful")
+            case LeaseChanged(state="lost"):
+                told = ("Lease lost", fact.detail or "", "bad")
+            case Copied() if (fact.error is not None) != uncopied:
+                uncopied = fact.error is not None
+                told = ("State store down", fact.error or "", "bad") if uncopied else ("State store back", "", "plain")
+            case Answered():
+                word = "Approved" if fact.answer == "approve" else "Rejected"
+                told = (
+                    f"{word}: {fact.step}",
+                    f"{named(fact.by)} as {fact.role or 'a person'}: {fact.reason}",
+                    "plain",
+                )
+            case Ordered():
+                about = f" {fact.step}" if fact.step else ""
+                tone: Tone = "bad" if fact.verb in ("override-fence", "abort") else "doubtful"
+                told = (f"Ordered: {fact.verb}{about}", f"{named(fact.by)}: {fact.reason or 'no reason given'}", tone)
+            case Refusal():
+                told = (f"Refused: {fact.verb}", f"{named(fact.by)}: {fact.why}", "doubtful")
+            case Failed():
+                told = (f"Failed: {fact.step}", f"attempt {fact.attempt}: {fact.error}", "bad")
+            case Uncertain():
+                told = (f"Outcome unknown: {fact.step}", fact.reason, "bad")
+            case Noted():
+                told = ("Note", f"{named(fact.by)}: {fact.text}", "plain")
+            case Prepared() if fact.step == run.point_of_no_return:
+                told = (f"Point of no return: {fact.step}", "its intent is journaled", "doubtful")
+            case Finished():
+                told = (f"Run ended: {fact.outcome}", fact.why or "", "good" if fact.outcome == "done" else "bad")
+            case _:
+                pass
+        if told is not None:
+            yield Moment(at_s, *told, "journal")
+
+
+def _of_steps(run: RunLike) -> Iterable[Moment]:
+    for step in run.steps.values():
+        if step.finished_t is None or str(step.status) not in ("done", "skipped"):
+            continue
+        plan, at_s = step.plan, run.wall(step.finished_t)
+        if plan.part == "inject" and step.started_t is not None:
+            yield Moment(run.wall(step.started_t), f"Fault injected: {plan.uses}", plan.id, "bad", "journal")
+        elif plan.part == "heal":
+            yield Moment(at_s, f"Fault healed: {plan.heals}", "by drkit", "plain", "journal")
+        elif plan.part == "detect":
+            yield Moment(at_s, "Detected", plan.title, "plain", "journal")
+        elif plan.fences:
+            yield Moment(at_s, f"Fenced: {plan.id}", plan.title, "good", "journal")
+        elif plan.promotes:
+            yield Moment(at_s, f"Promoted: {plan.id}", plan.title, "good", "journal")
