@@ -36,7 +36,7 @@ from drkit.sandbox.processes import (
     wait_gone,
 )
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 90.0
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 

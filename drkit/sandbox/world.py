@@ -31,7 +31,7 @@ from drkit.sandbox import postgres
 from drkit.sandbox.layout import REGIONS, Folders, Replication, Settings, default_folder
 from drkit.sandbox.processes import SITE_VARIABLE, WORLD_VARIABLE, Process, kill_all, of_world, wait_gone
 
-UP_WITHIN_S = 60.0
+UP_WITHIN_S = 180.0
 _FREE_BYTES_MIN = 400 << 20
 _SOCKET_PATH_MAX = 100
 
