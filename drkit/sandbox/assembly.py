@@ -65,6 +65,8 @@ class Assembly:
         self.ready: dict[str, dict[str, Any]] = {}
         self.routes: dict[str, Endpoint] = {}
         self._done: dict[str, asyncio.Event] = {}
+        self.doors: dict[str, Endpoint] = {}
+        self.agents: dict[str, Endpoint] = {}
         self.apps: dict[str, Endpoint] = {}
         self.binaries = Path()
         self.steps: dict[str, tuple[Callable[[], Awaitable[None]], tuple[str, ...]]] = {
@@ -78,12 +80,12 @@ class Assembly:
             "routing": (self._routing, ()),
             "sinks": (self._sinks, ()),
             "edges": (self._edges, ("links",)),
-            "seed": (self._seed, ("secrets", "aws", "sinks", "edges", "writer", "standby")),
-            "hosts": (self._hosts, ("secrets", "links", "writer", "standby", "aws")),
+            "seed": (self._seed, ("secrets", "aws", "sinks", "edges")),
+            "hosts": (self._hosts, ("secrets", "links", "aws")),
             "targets": (self._targets, ("hosts", "edges")),
             "replicator": (self._replicator, ("seed",)),
             "names": (self._names, ("routing", "seed")),
-            "service": (self._service, ("names", "targets", "seed")),
+            "service": (self._service, ("names", "targets", "standby")),
             "prober": (self._prober, ("service",)),
         }
 
@@ -129,10 +131,23 @@ class Assembly:
         self.binaries = await asyncio.to_thread(postgres.find_binaries, self.folders.world)
 
     async def _links(self) -> None:
-        """Make the wires. Their routes are opened by the steps that know where they lead."""
+        """Make the wires, and those of their routes that lead to the databases: whoever needs one may start at once."""
         names = [f"{kind}-{region}" for kind in ("users", "admin", "witness", "onprem") for region in REGIONS]
         for name in ("replication", *names):
             self.supervisor.links[name] = Link(name)
+        for region in REGIONS:
+            door = self.doors[region] = self.supervisor.reserve(address(region, "agent"))
+            agent = self.agents[region] = self.supervisor.reserve(address(region, "agent"))
+            for kind, host in (
+                ("admin", address(region, "admin-link")),
+                ("users", address(region, "users")),
+                ("onprem", self._onprem_end(region)),
+            ):
+                await self._route(f"{kind}-{region}", f"{kind}-{region}-database", door, host)
+            await self._route(f"admin-{region}", f"admin-{region}-agent", agent, address(region, "admin-link"))
+        # Each region's standby would follow over the same wire: the second route is for the way back.
+        for name, reader, writer in (("replication", TARGET, SOURCE), ("replication-back", SOURCE, TARGET)):
+            await self._route("replication", name, self.doors[writer], address(reader, "replication"))
 
     async def _route(self, link: str, name: str, upstream: Endpoint, host: str, port: int = 0) -> Endpoint:
         self.routes[name] = await self.supervisor.links[link].open_route(upstream, host, port)
@@ -154,13 +169,8 @@ class Assembly:
         await self._agent(SOURCE, {})
 
     async def _standby(self) -> None:
-        door = self.endpoint(f"agent-{SOURCE}")
-        upstream = await self._route("replication", "replication", door, address(TARGET, "replication"))
-        await self._agent(TARGET, {"upstream": {"host": upstream.host, "port": upstream.port}})
+        await self._agent(TARGET, {"upstream": _place(self.routes["replication"])})
         await self._streaming()
-        # The way back, for the day on which the target is the writer.
-        back = self.endpoint(f"agent-{TARGET}")
-        await self._route("replication", "replication-back", back, address(SOURCE, "replication"))
         self.supervisor.links["replication"].delay_s = self.settings.link_delay_s
         if self.settings.replication == "sync":
             await self._replicate_synchronously()
@@ -185,6 +195,8 @@ class Assembly:
         config = {
             "site": region,
             "host": address(region, "agent"),
+            "port": self.doors[region].port,
+            "admin_port": self.agents[region].port,
             "binaries": str(self.binaries),
             "data": str(self.folders.data(region)),
             "sockets": self.settings.sockets[region],
@@ -198,15 +210,6 @@ class Assembly:
             "make": make,
         }
         await self._start(name, region, f"{_PARTS}.agent", config)
-        for kind, host in (
-            ("admin", address(region, "admin-link")),
-            ("users", address(region, "users")),
-            ("onprem", self._onprem_end(region)),
-        ):
-            await self._route(f"{kind}-{region}", f"{kind}-{region}-database", self.endpoint(name), host)
-        ready = self.ready[name]
-        agent = Endpoint(ready["host"], ready["admin_port"])
-        await self._route(f"admin-{region}", f"admin-{region}-agent", agent, address(region, "admin-link"))
 
     async def _aws(self) -> None:
         config = {
@@ -276,7 +279,7 @@ class Assembly:
             "source": SOURCE,
             "target": TARGET,
             "edges": {region: _place(self.routes[f"users-{region}"]) for region in REGIONS},
-            "databases": {region: _place(self.endpoint(f"agent-{region}")) for region in REGIONS},
+            "databases": {region: _place(self.doors[region]) for region in REGIONS},
             "database": {"name": schema.DATABASE, "user": "app", "password": self._secret("app")},
             "release": str(furnishing.SHOP_RELEASE),
             "zone": ZONE,
@@ -296,8 +299,8 @@ class Assembly:
             for region in REGIONS:
                 for number, name in enumerate(hosts(region)):
                     self.apps[name] = self.supervisor.reserve(address(region, "host", number))
-                    database = self.endpoint(f"agent-{region}")
-                    furniture = furnishing.app_host(name, region, self.apps[name], database, cloud[region], batch)
+                    door = self.doors[region]
+                    furniture = furnishing.app_host(name, region, self.apps[name], door, cloud[region], batch)
                     group.create_task(self._host(name, region, number, public, furniture))
             for number, name in enumerate(hosts(ONPREM)):
                 furniture = furnishing.onprem_host(name, self.routes[f"onprem-{SOURCE}-database"], batch)
