@@ -292,6 +292,10 @@ async def run(config: dict[str, Any]) -> None:
     address = config["address"]
     port = await host.listen(address, int(config.get("port", 0)))
     booted = [await processes.boot(command) for command in config.get("boot", [])]
+    loop, stop, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, again.set)
     announce(
         name=layout.name,
         address=address,
@@ -301,10 +305,6 @@ async def run(config: dict[str, Any]) -> None:
         root=str(layout.root),
         boot=booted,
     )
-    loop, stop, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, again.set)
     stopped = asyncio.create_task(stop.wait())
     while not stop.is_set():
         asked = asyncio.create_task(again.wait())

@@ -178,7 +178,7 @@ class MailSink:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "subject": message["subject"],
-            "text": text.get_content() if text else "",
+            "text": text.get_content().replace("\r\n", "\n") if text else "",
         }
         record(self._recorder, "mail", "smtp", body)
         return "250 recorded"
