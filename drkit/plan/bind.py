@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -84,7 +84,7 @@ class _Binding:
         data = cast(dict[str, Json], self._filled(given, ()))
         data = cast(dict[str, Json], self._sites(data))
         self.bound.mistakes += unitless(self.document, data, schema_of(self.model), self.at)
-        self._validate(data)
+        self._validate(data, given)
         return self.bound
 
     def _wrong(self, where: Where, message: str, hint: str | None = None, *, offset: int | None = None) -> None:
@@ -184,13 +184,22 @@ class _Binding:
                 self.bound.sites.setdefault(str(where[0]), name)
         return _replaced(data, replaced, ())
 
-    def _validate(self, data: dict[str, Json]) -> None:
+    def _explained(self, mistake: Mistake, given: dict[str, Json]) -> Mistake:
+        """A value that came out of a reference is not what stands in the file."""
+        for where, text in strings(given):
+            place = self.document.place((*self.at, *where))
+            if (place.line, place.column) == (mistake.line, mistake.column):
+                return replace(mistake, message=f"{mistake.message} ({text})", hint=None)
+        return mistake
+
+    def _validate(self, data: dict[str, Json], given: dict[str, Json]) -> None:
         try:
             whole = self.model.model_validate_json(json.dumps(data))
         except ValidationError as error:
             problems = [(tuple(each["loc"]), each) for each in error.errors(include_url=False)]
             real = [(loc, each) for loc, each in problems if not self._is_open(loc)]
-            self.bound.mistakes += describe(self.document, real, self.model, self.at)
+            for mistake in describe(self.document, real, self.model, self.at):
+                self.bound.mistakes.append(self._explained(mistake, given))
             if not real:
                 self.bound.params = cast(dict[str, Json], self._escaped(self._by_field(data), ()))
         else:

@@ -294,10 +294,13 @@ def _size(value: Any) -> int:
 def _matches(text: Any, pattern: Any) -> bool:
     import re2  # type: ignore[import-untyped]  # linear in the text, whatever the pattern
 
+    options = re2.Options()
+    options.log_errors = False  # it would write to stderr by itself
     try:
-        return re2.search(pattern, _text(text)) is not None
+        return re2.compile(_text(pattern), options).search(_text(text)) is not None
     except re2.error as error:
-        raise ValueError(f"not a pattern: {error}") from error
+        why = error.args[0]
+        raise ValueError(f"not a pattern: {why.decode() if isinstance(why, bytes) else why}") from error
 
 
 def _text(value: Any) -> str:

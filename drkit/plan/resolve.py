@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from drkit import __version__
-from drkit.catalog import Action, Catalog, Entry, Gate, Probe
+from drkit.catalog import Catalog, Entry, Gate, Probe
 from drkit.errors import FileError, Mistake, UsageError
 from drkit.model.environment import Environment
 from drkit.model.plan import Plan, PlanProbe, PlanStep
@@ -20,7 +20,7 @@ from drkit.plan import expressions, risks
 from drkit.plan.bind import Bound, StepKind, bind
 from drkit.plan.graph import ancestors, cycle, implied
 from drkit.plan.hints import listed, meant
-from drkit.plan.kinds import Kind, kind_of_fields
+from drkit.plan.kinds import Kind, kind_of_fields, kind_of_value
 from drkit.plan.parameters import chosen
 from drkit.plan.reading import Loaded, Read, in_order
 from drkit.plan.references import Reference, Unclosed, look_up, whole
@@ -184,6 +184,7 @@ class Steps:
         self.entries: dict[str, Entry | None] = {}
         self.needs: dict[str, tuple[str, ...]] = {}
         self.before: dict[str, frozenset[str]] | None = None
+        self.vague: set[str] = set()  # steps some of whose needs are mistaken: nothing is said about what they rest on
 
     def resolve(self) -> list[PlanStep]:
         """All of them; those with mistakes are left out."""
@@ -192,8 +193,9 @@ class Steps:
         self.entries = {spec.id: self.on.entry(spec.uses, (*self.at[spec.id], "uses")) for spec in self.specs}
         steps = [step for number, spec in enumerate(self.specs, 1) if (step := self._step(number, spec))]
         if self.before is not None:
-            promotes = {id for id, entry in self.entries.items() if isinstance(entry, Action) and entry.promotes}
-            for id in risks.unguarded_promotions(self.specs, self.needs, self.entries, promotes):
+            for id in risks.unguarded_promotions(self.specs, self.needs, self.entries):
+                if self._rests_on_vague(id):
+                    continue
                 self.on.wrong(
                     (*self.at[id], "uses"),
                     f"{id} promotes, and no fence is certain to be done before it",
@@ -210,6 +212,10 @@ class Steps:
                 continue
             self.at[spec.id] = where
             self.specs.append(spec)
+
+    def _rests_on_vague(self, step: str) -> bool:
+        assert self.before is not None
+        return bool({step, *self.before[step]} & self.vague)
 
     def _lost(self) -> bool:
         """Whether a mistake of form took something out that the graph is made of."""
@@ -229,9 +235,10 @@ class Steps:
                     self.on.wrong(where, f"{need} needs itself")
                 elif need in self.at:
                     known.append(need)
-                elif whole_graph:
-                    self.on.wrong(where, f'there is no step "{need}"', meant(need, ids))
-                    whole_graph = False
+                else:
+                    self.vague.add(spec.id)
+                    if whole_graph:
+                        self.on.wrong(where, f'there is no step "{need}"', meant(need, ids))
             declared[spec.id] = known if spec.needs is not None else None
         self.needs = implied(ids, declared)
         around = cycle(self.needs)
@@ -304,7 +311,7 @@ class Steps:
                     return Kind("any")
                 hint = meant(step, self.entries)
                 return f'there is no step "{step}"' + (f"; {hint}" if hint else "")
-            if self.before is not None and step not in self.before[reader]:
+            if self.before is not None and step not in self.before[reader] and not self._rests_on_vague(reader):
                 if step == reader:
                     return "a step cannot read its own answer here; in verify it is `now`"
                 return f"{step} need not have ended by then; add {step} to needs"
@@ -335,6 +342,10 @@ class Steps:
         if checked.problems:
             return None
         found = self._value(reference)
+        if not isinstance(found, str):
+            message = f"{reference.text} is {kind_of_value(found)}, not a duration"
+            self.on.wrong(where, message, "write 90s, 5m or 1h", offset=reference.offset)
+            return None
         try:
             return parse_duration(found)
         except ValueError as error:

@@ -6,7 +6,7 @@ skipped. What may not be repeated is not repeated by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from drkit.catalog import Action, Entry, Gate
 from drkit.model.environment import Environment
@@ -21,13 +21,12 @@ def may_be_skipped(spec: StepSpec) -> bool:
     return spec.optional or spec.when is not None or spec.on_failure == "skip"
 
 
-def unguarded_promotions(
-    specs: Sequence[StepSpec], needs: Needs, entries: Mapping[str, Entry | None], promotes: Iterable[str]
-) -> list[str]:
-    """Promoting steps that could start although no fence is done."""
-    fences = [id for id, entry in entries.items() if isinstance(entry, Action) and entry.fences]
-    dispensable = [spec.id for spec in specs if may_be_skipped(spec)]
-    return unguarded(needs, sorted(promotes), fences, dispensable)
+def unguarded_promotions(specs: Sequence[StepSpec], needs: Needs, entries: Mapping[str, Entry | None]) -> list[str]:
+    """Promoting steps that could start although no fence is done. A step of an unknown action may be one."""
+    promotes = [id for id, entry in entries.items() if isinstance(entry, Action) and entry.promotes]
+    fences = [id for id, entry in entries.items() if entry is None or (isinstance(entry, Action) and entry.fences)]
+    dispensable = [spec.id for spec in specs if may_be_skipped(spec) and spec.id not in fences]
+    return unguarded(needs, promotes, fences, dispensable)
 
 
 def refusals(spec: StepSpec, entry: Entry) -> list[tuple[str, str, str | None]]:

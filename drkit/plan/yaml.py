@@ -70,9 +70,8 @@ class Document:
             return place.line, place.column
         if place.block:
             before = text[:offset].split("\n")
-            row = place.line + len(before)
-            source = self.lines[row - 1] if row <= len(self.lines) else ""
-            return row, len(source) - len(source.lstrip()) + len(before[-1]) + 1
+            first = next((each for each in self.lines[place.line :] if each.strip()), "")
+            return place.line + len(before), len(first) - len(first.lstrip()) + len(before[-1]) + 1
         start = place.column - 1 + place.quoted
         # Escapes and folded lines move the characters: then the text's beginning is the honest answer.
         verbatim = self.lines[place.line - 1][start : start + len(text)] == text

@@ -135,7 +135,7 @@ class Ask(Params):
     """What is shown."""
 
 
-approve = Gate("gate.approve", Ask, doc="Wait until a person in a role has approved.", module=__name__)
+approve = Gate("ask.approve", Ask, doc="Wait until a person in a role has approved.", module=__name__)
 
 
 def catalog() -> Catalog:
@@ -178,7 +178,7 @@ GOOD = (
 decide: "probes.web.lag < duration('30s') && probes.web.ready > 0"
 steps:
   - {id: scale, uses: k8s.scale, with: {deployment: checkout, to: "${ params.replicas }"}, needs: []}
-  - {id: go, uses: gate.approve, with: {role: incident-commander, timeout: 5m}, needs: []}
+  - {id: go, uses: ask.approve, with: {role: incident-commander, timeout: 5m}, needs: []}
   - {id: fence, uses: db.fence, with: {cluster: checkout, region: source}}
   - {id: promote, uses: db.promote, with: {cluster: checkout, region: target}, timeout: 5m}
   - {id: smoke, uses: k8s.replicas, with: {deployment: checkout}, verify: "now.ready == params.replicas",
