@@ -215,9 +215,7 @@ def test_the_target_is_recovered_while_the_source_refuses_and_nothing_asks_it(cl
     assert clients("sts").assume_role(RoleArn=role, RoleSessionName="drkit")["Credentials"]
     assert clients("iam").get_role(RoleName=f"{P}-app")["Role"]["Arn"] == cloud.made["roles"][f"{P}-app"]
 
-    template = (
-        clients("s3").get_object(Bucket=f"{P}-artifacts-{WEST}", Key="cloudformation/network.json")["Body"].read()
-    )
+    stored = clients("s3").get_object(Bucket=f"{P}-artifacts-{WEST}", Key="cloudformation/network.json")
     values = {"PublicSubnet": compute["subnets"]["public-a"], "PrivateRouteTable": compute["route_tables"]["private"]}
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()]
     formation = clients("cloudformation")
