@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -48,6 +49,21 @@ def test_conditional_writes_are_kept_so_that_a_lease_can_be_held_in_s3(cloud: Cl
         s3.delete_object(Bucket="bucket-west", Key="lease", IfMatch=first)
     assert s3.get_object(Bucket="bucket-west", Key="lease")["Body"].read() == b"2"
     s3.delete_object(Bucket="bucket-west", Key="lease", IfMatch=second)
+
+
+def test_of_many_who_create_at_once_exactly_one_wins(cloud: Cloud) -> None:
+    s3 = cloud.client("s3", WEST)
+
+    def create(key: str) -> bool:
+        try:
+            s3.put_object(Bucket="bucket-west", Key=key, Body=b"mine", IfNoneMatch="*")
+        except ClientError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(60):
+            assert sum(pool.map(create, [f"lock-{number}"] * 8)) == 1
 
 
 def test_bodies_and_metadata_pass_the_gateway_unchanged(cloud: Cloud) -> None:

@@ -184,6 +184,17 @@ async def test_only_the_hosts_keys_open_it_and_taking_one_away_closes_it(machine
         await machine.connect()
 
 
+def test_what_was_changed_on_a_host_survives_its_restart(machine: Machine, tmp_path: Path) -> None:
+    (machine.root / "srv/app.py").write_text("changed")
+    machine.process.kill()
+    machine.process.wait(5)
+    until(lambda: not marked(machine.root))
+    config = json.loads(Path(machine.ready["config"]).read_text())
+    with part("host", {**config, "boot": []}, tmp_path) as (_, again):
+        assert (machine.root / "srv/app.py").read_text() == "changed"
+        assert again["public_key"] == machine.ready["public_key"]
+
+
 async def test_another_host_can_answer_at_the_address_and_is_told_apart(machine: Machine, tmp_path: Path) -> None:
     stranger = asyncssh.generate_private_key("ssh-ed25519")
     stranger.write_private_key(str(tmp_path / "stranger"))

@@ -56,6 +56,12 @@ def test_with_no_side_on_the_side_last_served_stays() -> None:
     assert served(dict.fromkeys(states(), False), last, 200) == {WEST: 200}
 
 
+def test_controls_that_cannot_be_read_leave_traffic_where_it_was() -> None:
+    last: dict[tuple[str, str], str] = {}
+    served(states(), last, 200)
+    assert served({}, last, 200) == {EAST: 200}
+
+
 def test_a_side_is_never_served_while_its_control_is_off() -> None:
     last: dict[tuple[str, str], str] = {}
     served(states(), last, 50)

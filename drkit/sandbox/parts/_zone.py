@@ -106,7 +106,8 @@ def _choose(
 
 def _healthy(record: Record, states: Mapping[str, bool]) -> bool:
     # An alias to a name whose sides are all off stays: its weight decides how much traffic a cell has, not its health.
-    return states.get(record.identifier or "", True)
+    is_side = record.identifier is not None and "/" in record.identifier
+    return states.get(record.identifier or "", False) if is_side else True
 
 
 def _canonical(name: str) -> str:

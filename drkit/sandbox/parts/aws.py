@@ -8,8 +8,9 @@ Clients talk to a gateway (`http://127.1.1.x:port`) as they would to AWS. What a
 - A region is a region: a request signed for another one, or for a bucket that lives in another one, is turned away as
   AWS does it; moto itself would answer.
 - What moto does not implement comes as a clean AWS error `NotImplemented` (501), not as a page of HTML.
-- Every request is written down, also the refused ones: a refused connection is accepted, its request read, and then
-  reset. botocore fails at once (`ConnectionClosedError`), and the count of what was tried is honest.
+- Every request is written down, but for the successful polling of the sandbox's own parts. So are the refused ones: a
+  refused connection is accepted, its request read, and then reset. botocore fails at once (`ConnectionClosedError`), and
+  the count of what was tried is honest.
 
 Config: `{"regions": {REGION: {"address", "port"}}, "admin": {"address", "port"}, "calls": FILE, "warm"?: [SERVICE]}`.
 Ready line: `{"regions": {REGION: {"address", "port", "url"}}, "admin": {"address", "port", "url"}}`.
@@ -22,6 +23,7 @@ or `lost` (carried out, never answered).
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import socket
@@ -52,11 +54,15 @@ class Cloud:
         self.gates = {region: Gate() for region in regions}
         self._app = app
         self._log = log
+        # moto checks a condition and then writes, and another thread fits between: of two that create an object "if
+        # none is there" both would win, and so hold the same lease.
+        self._one_at_a_time = {service: threading.Lock() for service in ("s3", "dynamodb")}
 
     def answer(self, gateway: str, call: Call, environ: dict[str, Any], connected: Callable[[], bool]) -> Reply | None:
         """The answer to one request at the gateway of a region; None: reset the connection."""
         reply, status = self._decide(gateway, call, environ, connected)
-        self._log.add({"at": utc(time.time()), "gateway": gateway, **call.shown(), "status": status})
+        if not _is_own_polling(call, status):
+            self._log.add({"at": utc(time.time()), "gateway": gateway, **call.shown(), "status": status})
         return reply
 
     def _decide(
@@ -106,8 +112,8 @@ class Cloud:
             return lambda data: None
 
         try:
-            answer = self._app(environ, start_response)
-            body = b"".join(answer)
+            with self._one_at_a_time.get(call.service, contextlib.nullcontext()):
+                body = b"".join(self._app(environ, start_response))
         except NotImplementedError as error:
             return _not_implemented(call, str(error))
         except Exception as error:  # noqa: BLE001 (a defect of moto must not look like an outage of the region)
@@ -120,6 +126,12 @@ class Cloud:
         if content_type.startswith("text/html") and code in (404, 405, 500) and call.service != "s3":
             return _not_implemented(call, "no such API here")
         return Reply(code, body, content_type, kept)
+
+
+def _is_own_polling(call: Call, status: int | str) -> bool:
+    """The sandbox's own parts look several times a second, for days; of them only what failed is news."""
+    polling = call.caller is not None and call.caller.startswith("sandbox-") and call.caller != "sandbox-seed"
+    return polling and isinstance(status, int) and status < 300
 
 
 def _finished(reply: Reply) -> tuple[Reply, int]:

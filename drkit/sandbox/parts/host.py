@@ -70,7 +70,7 @@ class Layout:
         return cls(config["name"], config["user"], root, key, identity.get("machine_id") or own_id, env)
 
     def furnish(self, config: Mapping[str, Any]) -> None:
-        """Make folders, tools, identity and configured files. What a command changed is kept, but for the identity."""
+        """Make folders, tools, identity and the configured files that are absent: what a command changed is kept."""
         for folder in _FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         _write(self.root / "etc/machine-id", self.machine_id + "\n")
@@ -82,8 +82,9 @@ class Layout:
         _write(self.root / "bin/svc", f"#!{sys.executable} -IS\n{tool}", 0o755)
         _write(self.root / "bin/python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n', 0o755)
         for path, text in config.get("files", {}).items():
-            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-            _write(self.root / path, text)
+            if not (self.root / path).exists():
+                (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+                _write(self.root / path, text)
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
