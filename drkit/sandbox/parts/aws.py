@@ -9,8 +9,8 @@ Clients talk to a gateway (`http://127.1.1.x:port`) as they would to AWS. What a
   AWS does it; moto itself would answer.
 - What moto does not implement comes as a clean AWS error `NotImplemented` (501), not as a page of HTML.
 - Every request is written down, but for the successful polling of the sandbox's own parts. So are the refused ones: a
-  refused connection is accepted, its request read, and then reset. botocore fails at once (`ConnectionClosedError`), and
-  the count of what was tried is honest.
+  refused connection is accepted, its request read, and then reset. botocore fails at once (`ConnectionClosedError`),
+  and the count of what was tried is honest.
 
 Config: `{"regions": {REGION: {"address", "port"}}, "admin": {"address", "port"}, "calls": FILE, "warm"?: [SERVICE]}`.
 Ready line: `{"regions": {REGION: {"address", "port", "url"}}, "admin": {"address", "port", "url"}}`.
