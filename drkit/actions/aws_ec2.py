@@ -113,6 +113,8 @@ class Volume(Params):
     """Letter of the availability zone in which the volume is needed."""
     max_age_h: float = 26.0
     """The newest completed snapshot must not be older, in hours."""
+    file_system: str = ""
+    """Name of an EFS file system that must be available too; empty: none."""
 
 
 class VolumeState(Observation):
@@ -122,7 +124,8 @@ class VolumeState(Observation):
     snapshot_age_h: float | None
     volume: str | None
     volume_state: str | None
-    encrypted: bool | None = None
+    file_system: str | None = None
+    """State of the file system; null: there is none of that name."""
 
 
 @probe("aws.ec2.volume.state", plane="control")
@@ -142,8 +145,13 @@ async def volume_state(ctx: Context, p: Volume) -> VolumeState:
         snapshot_age_h=round(age_h, 3) if age_h is not None else None,
         volume=made[0]["VolumeId"] if made else None,
         volume_state=made[0]["State"] if made else None,
-        encrypted=made[0].get("Encrypted") if made else None,
+        file_system=await _file_system(aws, p) if p.file_system else None,
     )
+
+
+async def _file_system(aws: Aws, p: Volume) -> str | None:
+    found = (await aws.call(p.site, "efs", "describe_file_systems"))["FileSystems"]
+    return next((each["LifeCycleState"] for each in found if each.get("Name") == p.file_system), None)
 
 
 @action("aws.ec2.restore-volume", observe=volume_state, repeat="token", plane="control", timeout_s=120, settle_s=2)
@@ -163,8 +171,10 @@ async def restore_volume(ctx: Context, p: Volume, before: VolumeState) -> None:
 
 @restore_volume.check
 def restored(p: Volume, now: VolumeState) -> State:
-    """Made of the newest snapshot, which is young enough, and available."""
+    """Made of the newest snapshot, which is young enough, and available; and so is the file system."""
     if now.snapshot is None or now.snapshot_age_h is None or now.snapshot_age_h > p.max_age_h:
+        return State.UNKNOWN
+    if p.file_system and now.file_system != "available":
         return State.UNKNOWN
     if now.volume is None:
         return State.ABSENT

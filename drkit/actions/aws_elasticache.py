@@ -44,7 +44,7 @@ async def state(ctx: Context, p: Cache) -> CacheState:
     group = answer["ReplicationGroups"][0]
     return CacheState(
         status=group["Status"],
-        nodes=len(group.get("MemberClusters", [])),
+        nodes=sum(len(shard.get("NodeGroupMembers", [])) for shard in group.get("NodeGroups", [])),
         automatic_failover=group.get("AutomaticFailover") == "enabled",
         answered_by=group.get("ARN"),
     )
@@ -69,7 +69,8 @@ async def create(ctx: Context, p: Create, before: CacheState) -> None:
         "ReplicationGroupDescription": f"made by {ctx.token}",
         "Engine": p.engine,
         "CacheNodeType": p.node_type,
-        "NumCacheClusters": p.nodes,
+        "NumNodeGroups": 1,
+        "ReplicasPerNodeGroup": p.nodes - 1,
         "AutomaticFailoverEnabled": True,
         "Tags": [{"Key": "drkit:token", "Value": ctx.token}],
     }

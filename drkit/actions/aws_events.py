@@ -14,3 +14,8 @@ async def rule_state(ctx: Context, site: str, name: str) -> str | None:
         if error.aws_code != "ResourceNotFoundException":
             raise
         return None
+
+
+async def switch_rule(ctx: Context, site: str, name: str, *, on: bool) -> None:
+    """Let a scheduled rule run, or not."""
+    await ctx.use(Aws).call(site, "events", "enable_rule" if on else "disable_rule", {"Name": name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from drkit.actions.aws_events import rule_state
+from drkit.actions.aws_events import rule_state, switch_rule
 from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import StepFailed, Unobservable
@@ -171,7 +171,7 @@ async def drain(ctx: Context, p: Drain, before: Drained) -> None:
                 raise Unobservable(f"There is no queue {queue} in {p.site}.")
             while await _work_off(ctx, p, queue, url):
                 pass
-    await aws.call(p.site, "events", "enable_rule", {"Name": p.rule})
+    await switch_rule(ctx, p.site, p.rule, on=True)
 
 
 async def _work_off(ctx: Context, p: Drain, queue: str, url: str) -> int:

@@ -9,6 +9,9 @@ asyncio only (asyncssh).
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,6 +135,23 @@ class Ssh:
         except Unobservable as lost:
             raise OutcomeUnknown(f"{lost.message} It may have run; job {token}.") from lost
         return _judged(meant, token, argv, done)
+
+    async def put(self, host: str, path: str, content: bytes, *, token: str, fencing_token: int) -> Completed:
+        """Make a file on the host have this content, replaced in one instant; errors as `change`.
+
+        It is staged under its digest first, so that what is moved into place is whole.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        staged = f"var/lib/drkit/stage/{digest}"
+        stage = 'mkdir -p var/lib/drkit/stage && base64 -d >"$1.$$" && sha256sum "$1.$$" && mv "$1.$$" "$1"'
+        text = base64.b64encode(content).decode()
+        done = await self.run(host, ["sh", "-c", stage, "stage", staged], timeout_s=15, text=text)
+        if done.exit_code != 0 or not done.output.startswith(digest):
+            raise StepFailed(f"{host} did not take {path}: {done.errors.strip() or done.output}", world="untouched")
+        move = 'mkdir -p "$(dirname "$2")" && cp "$1" "$2.drkit" && mv "$2.drkit" "$2"'
+        argv = ["sh", "-c", move, "put", staged, path]
+        name = re.sub(r"[^a-zA-Z0-9-]+", "-", path)
+        return await self.change(host, argv, token=f"{token}-{name}-{digest[:12]}", fencing_token=fencing_token)
 
     async def _execute(self, host: Host, command: str, timeout_s: float, text: str) -> Completed:
         import asyncssh

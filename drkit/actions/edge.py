@@ -1,0 +1,90 @@
+"""Maintenance mode at a site's entry: reads go on, writes are turned away before they reach the application."""
+
+from __future__ import annotations
+
+from drkit.actions.trying import Source, tried
+from drkit.catalog import action, probe
+from drkit.context import Context
+from drkit.errors import StepFailed, Unobservable
+from drkit.model.observation import Observation, State
+from drkit.model.params import Params, SiteName, Use
+from drkit.providers.http import Answer, Http
+
+
+class Entry(Params):
+    """The entry of a site."""
+
+    site: SiteName
+    """Site of the entry."""
+
+
+class EntryState(Observation):
+    """An entry as it is. `maintenance` null: it did not say."""
+
+    source: Source
+    maintenance: bool | None = None
+    region: str | None = None
+    """Site that the entry says it belongs to."""
+    healthy: int | None = None
+    """Servers behind it that it counts as healthy."""
+    served: int | None = None
+
+
+@probe("edge.state")
+async def state(ctx: Context, p: Entry) -> EntryState:
+    """Ask an entry whether it is in maintenance; silence is recorded as unreachable."""
+    told, answer = await tried(_ask(ctx, p.site, "GET", "/_edge/status"))
+    if answer is None:
+        return EntryState(source=told)
+    body = answer.json()
+    return EntryState(
+        source="answered",
+        maintenance=bool(body["maintenance"]),
+        region=body["region"],
+        healthy=body["healthy"],
+        served=body["served"],
+        answered_by=body["region"],
+    )
+
+
+async def _ask(ctx: Context, name: str, method: str, path: str, body: object | None = None) -> Answer:
+    site = ctx.site(name)
+    if site.edge_admin is None:
+        raise StepFailed(f"The entry of {site.name} cannot be administered.", world="untouched")
+    answer = await ctx.use(Http).request(method, site.edge_admin + path, json_body=body, timeout_s=1.5)
+    if answer.status != 200:
+        raise Unobservable(f"The entry of {site.name} answered {answer.status}.")
+    return answer
+
+
+class Maintenance(Entry):
+    """Turn maintenance mode on or off."""
+
+    on: bool = True
+    """On or off."""
+    unreachable: bool = False
+    """An entry that does not answer is recorded as unreachable and not waited for (the side that is being left)."""
+
+
+@action("edge.maintenance", observe=state, repeat="safe", timeout_s=20, poll_s=0.15)
+async def maintenance(ctx: Context, p: Maintenance, before: EntryState) -> None:
+    """Turn writes away at an entry, or let them in again."""
+    await tried(_ask(ctx, p.site, "PUT", "/_edge/maintenance", {"on": p.on}))
+
+
+@maintenance.check
+def as_wanted(p: Maintenance, now: EntryState) -> State:
+    """As wanted, said by the entry that was meant; or unreachable where that may be recorded."""
+    if now.source == "unreachable":
+        return State.HOLDS if p.unreachable else State.UNKNOWN
+    if now.region != p.site:
+        return State.UNKNOWN
+    return State.HOLDS if now.maintenance == p.on else State.ABSENT
+
+
+@maintenance.undo
+def turned_back(p: Maintenance, before: EntryState, after: EntryState | None) -> Use | None:
+    """As it was before, if it said so."""
+    if before.maintenance is None or before.maintenance == p.on:
+        return None
+    return maintenance.use(p.but(on=before.maintenance))
