@@ -81,7 +81,7 @@ def expected_loss(now_s: float, last_seen_s: float | None, *, writers_stopped_s:
 
 
 def loss_over_time(
-    writes: Iterable[Write], present: Collection[str], *, from_t: float, to_t: float, bucket_s: float = 0.25
+    writes: Iterable[Write], present: Collection[str], *, from_t: float, to_t: float, bucket_s: float = 0.1
 ) -> tuple[LossPoint, ...]:
     """Acknowledged writes by time of acknowledgement, split into survived and lost; empty buckets are left out."""
     there = present if isinstance(present, set | frozenset) else frozenset(present)

@@ -25,7 +25,7 @@ from drkit.report.contract import (
 from drkit.report.critical import Span, critical_path
 from drkit.report.folded import RunLike, StepLike
 from drkit.report.people import approvals, named
-from drkit.report.steps import step_story
+from drkit.report.steps import numbers, step_story
 from drkit.report.story import Story
 from drkit.report.timeline import moments
 from drkit.report.verdict import verdict
@@ -46,7 +46,8 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
     opened, plan = rows[0].fact, run.plan
     critical = critical_path(_spans(run))
     outcome = _outcome(run)
-    steps = tuple(_report_step(run, step) for step in run.steps.values())
+    places = numbers(run)
+    steps = tuple(_report_step(run, step, places.get(id)) for id, step in run.steps.items())
     faults = tuple(_faults(run, rows))
     copied = max((row.fact.upto for row in rows if isinstance(row.fact, Copied) and row.fact.error is None), default=0)
     bare = Report(
@@ -77,7 +78,7 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
         not_measured=_not_measured(findings),
     )
     said = verdict(bare, run.why)
-    report = bare.model_copy(update={"verdict": said.word.lower().replace(" ", "_"), "summary": said.line})
+    report = bare.model_copy(update={"verdict": said.code, "summary": said.line})
     return Story(
         report=report,
         plan=plan,
@@ -89,7 +90,7 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
         plan_hash=opened.plan_hash,
         incident=run.incident,
         began_s=opened.wall,
-        steps=tuple(step_story(run, step, critical.path) for step in run.steps.values()),
+        steps=tuple(step_story(run, step, places.get(id), critical.path) for id, step in run.steps.items()),
         approvals=tuple(approvals(rows, run)),
         moments=tuple(moments(rows, run, findings, report)),
         shortened=plan.changed_parameters,
@@ -111,7 +112,7 @@ def _at(run: RunLike, t: float | None) -> str | None:
     return None if t is None else utc(run.wall(t))
 
 
-def _report_step(run: RunLike, step: StepLike) -> ReportStep:
+def _report_step(run: RunLike, step: StepLike, number: int | None) -> ReportStep:
     plan = step.plan
     whole = step.started_t is not None and step.finished_t is not None
     return ReportStep(
@@ -123,7 +124,7 @@ def _report_step(run: RunLike, step: StepLike) -> ReportStep:
         attempts=step.attempt,
         region=plan.site,
         why=step.error or step.reason,
-        number=plan.number,
+        number=number,
         title=plan.title,
         uses=plan.uses,
         seconds=round((step.finished_t or 0) - (step.started_t or 0), 6) if whole else None,

@@ -21,6 +21,7 @@ _STEP, _CRITICAL, _BAD, _IDLE, _AROUND = "#8fa8c4", "#d9600f", "#c0262d", "#c9d1
 _SITES = ("#2f5d8a", "#3c9d6d", "#8a6d3b")
 _FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 _ROW_PX, _WIDTH_PX = 17, 780
+_AROUND_LOSS_S = 2.0
 #: More bars than this are too thin to see.
 _BINS_MAX = 120
 _BINS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
@@ -54,7 +55,7 @@ def gantt(story: Story) -> str | None:
     origin, called = zero(story)
     rows: list[dict[str, Any]] = [
         {
-            "step": f"{step.number}  {step.id}",
+            "step": f"{step.number}  {step.id}" if step.number is not None else step.id,
             "start": step.started_s - origin,
             "end": (step.started_s if step.finished_s is None else step.finished_s) - origin,
             "what": _kind(step.status, step.critical, step.part, step.simulated),
@@ -104,7 +105,9 @@ def users(story: Story) -> str | None:
         return None
     origin, called = _origin_t(journeys, story)
     bin_s = _bin(journeys[-1].sent_t - journeys[0].sent_t)
-    bins = Counter((int((j.sent_t - origin) // bin_s), _served(j)) for j in journeys)
+    # Half an interval later, so that journeys sent on an edge all fall on the same side of it.
+    half_s = story.findings.recovery.probe_interval_s / 2 if story.findings.recovery is not None else 0.0
+    bins = Counter((int((j.sent_t - origin + half_s) // bin_s), _served(j)) for j in journeys)
     values: list[dict[str, Any]] = [
         {"from": number * bin_s, "to": (number + 1) * bin_s, "what": what, "journeys": count}
         for (number, what), count in sorted(bins.items())
@@ -140,10 +143,10 @@ def writes(story: Story) -> str | None:
     if not points or recovery is None or recovery.outage_started_t is None:
         return None
     centre = lost or [recovery.outage_started_t]
-    near = [point for point in points if min(centre) - 3 <= point.t <= max(centre) + 3]
+    near = [point for point in points if min(centre) - _AROUND_LOSS_S <= point.t <= max(centre) + _AROUND_LOSS_S]
     if not near:
         return None
-    width_s = min((b.t - a.t for a, b in pairwise(points)), default=0.25)
+    width_s = min((b.t - a.t for a, b in pairwise(points)), default=0.1)
     values: list[dict[str, Any]] = [
         {"from": p.t - recovery.outage_started_t, "to": p.t - recovery.outage_started_t + width_s, "what": w, "n": n}
         for p in near
@@ -158,7 +161,7 @@ def writes(story: Story) -> str | None:
         .encode(
             x=_binned(alt, called, low, high),
             x2="to:Q",
-            y=alt.Y("n:Q", stack="zero", title=f"writes per {width_s:g} s", axis=alt.Axis(tickCount=4)),
+            y=alt.Y("n:Q", stack="zero", title=f"writes per {round(width_s, 3):g} s", axis=alt.Axis(tickCount=4)),
             color=alt.Color(
                 "what:N",
                 scale=alt.Scale(domain=["survived", "lost"], range=[_SITES[0], _BAD]),

@@ -90,7 +90,8 @@ class ReportStep(Part):
     attempts: int
     region: str | None
     why: str | None
-    number: int
+    number: int | None
+    """Place in the runbook, from 1; null for what a scenario put around it."""
     title: str
     uses: str
     seconds: float | None

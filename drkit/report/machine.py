@@ -43,7 +43,9 @@ def as_junit(story: Story) -> str:
 
 
 def _case(suite: Element, step: ReportStep) -> None:
-    case = SubElement(suite, "testcase", classname=step.part, name=f"{step.number} {step.id}")
+    case = SubElement(
+        suite, "testcase", classname=step.part, name=step.id if step.number is None else f"{step.number} {step.id}"
+    )
     if step.seconds is not None:
         case.set("time", f"{step.seconds:.3f}")
     if step.status == "failed":

@@ -90,7 +90,7 @@ def _step(step: StepStory) -> tuple[str, ...]:
     )
     status = f"{step.status} ({', '.join(marks)})" if marks else step.status
     said = "; ".join(part for part in (step.remark, observed) if part)
-    return str(step.number), f"{step.title} (`{step.id}`)", status, took(step.seconds), step.owner, said
+    return str(step.number or ""), f"{step.title} (`{step.id}`)", status, took(step.seconds), step.owner, said
 
 
 def _lengths(story: Story) -> str:

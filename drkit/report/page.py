@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -26,14 +27,22 @@ def as_html(story: Story) -> str:
     )  # fmt: skip
     environment.filters |= {
         "seconds": wording.seconds, "took": wording.took, "clock": wording.clock, "day": wording.day,
-        "value": wording.value, "count": wording.count,
+        "value": wording.value, "count": wording.count, "together": _together, "instant": wording.instant,
     }  # fmt: skip
     no_charts = charts.missing()
-    pictures = {} if no_charts else {"gantt": charts.gantt, "users": charts.users, "writes": charts.writes}
-    drawn = {name: Markup(svg) for name, draw in pictures.items() if (svg := draw(story))}
+    drawn: dict[str, Markup | None] = dict.fromkeys(("gantt", "users", "writes"))
+    if no_charts is None:
+        for name in drawn:
+            svg = getattr(charts, name)(story)
+            drawn[name] = Markup(svg) if svg else None
     return environment.get_template("page.html.j2").render(
         story=story, report=story.report, charts=drawn, no_charts=no_charts, phases=_phases(story), bars=_bars(story)
     )
+
+
+def _together(text: str) -> str:
+    """Numbers are not parted from their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=(ms|s|m|h|%)\b)", "\u00a0", text)
 
 
 def _phases(story: Story) -> list[dict[str, Any]]:

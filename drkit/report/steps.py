@@ -16,14 +16,24 @@ _TONES: dict[str, Tone] = {
 }  # fmt: skip
 
 
-def step_story(run: RunLike, step: StepLike, critical: Sequence[str]) -> StepStory:
+def numbers(run: RunLike) -> dict[str, int]:
+    """Place of each of the runbook's own steps, from 1, as its file has them."""
+    own = [step.plan for step in run.steps.values() if step.plan.part == "runbook" and not _undoes(step.plan.id)]
+    return {plan.id: number for number, plan in enumerate(sorted(own, key=lambda plan: plan.number), start=1)}
+
+
+def _undoes(id: str) -> bool:
+    return id.startswith("undo:")
+
+
+def step_story(run: RunLike, step: StepLike, number: int | None, critical: Sequence[str]) -> StepStory:
     """Everything the journal has on one step."""
     plan, status = step.plan, str(step.status)
     last = step.after if step.after is not None else step.seen
     whole = step.started_t is not None and step.finished_t is not None
     return StepStory(
         id=plan.id,
-        number=plan.number,
+        number=number,
         title=plan.title or plan.id,
         owner=plan.owner or "",
         status=status,

@@ -27,7 +27,8 @@ class StepStory:
     """One step: what was meant, what was seen, what came of it."""
 
     id: str
-    number: int
+    number: int | None
+    """Place in the runbook, from 1; None for what a scenario put around it."""
     title: str
     owner: str
     status: str
@@ -82,8 +83,9 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The first thing anybody reads."""
+    """The first thing anybody reads. `code` is for scripts: met, missed, unproven, or how else the run stands."""
 
+    code: str
     word: str
     line: str
     tone: Tone

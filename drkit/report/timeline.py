@@ -47,10 +47,12 @@ def _of_users(findings: Findings) -> Iterable[Moment]:
         detail = "not over when the readings end" if relapse.seconds is None else f"for {seconds(relapse.seconds)}"
         yield Moment(instant(relapse.started_at), "Users see errors again", detail, "bad", "users")
     if findings.loss is not None and findings.loss.first_lost_at is not None:
-        lost = count(findings.loss.lost, "acknowledged write")
-        yield Moment(
-            instant(findings.loss.first_lost_at), "First acknowledged write that is lost", lost, "bad", "users"
-        )
+        what = f"First of {count(findings.loss.lost, 'acknowledged write')} that {_are(findings.loss.lost)} lost"
+        yield Moment(instant(findings.loss.first_lost_at), what, "acknowledged, not there afterwards", "bad", "users")
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _of_journal(rows: Sequence[Row], run: RunLike) -> Iterable[Moment]:

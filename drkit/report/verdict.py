@@ -6,18 +6,17 @@ from drkit.report.contract import Report
 from drkit.report.story import Tone, Verdict
 from drkit.report.wording import count, seconds
 
-_ENDED: dict[str, tuple[str, Tone]] = {
-    "failed": ("FAILED", "bad"),
-    "aborted": ("ABORTED", "bad"),
-    "rolled_back": ("ROLLED BACK", "doubtful"),
-    "paused": ("PAUSED", "doubtful"),
-    "running": ("RUNNING", "doubtful"),
-}
+_TONES: dict[str, Tone] = {
+    "failed": "bad", "aborted": "bad", "rolled_back": "doubtful", "paused": "doubtful", "running": "doubtful",
+    "met": "good", "missed": "bad", "unproven": "doubtful",
+}  # fmt: skip
+_WORDS = {"met": "objectives met", "missed": "objectives missed", "unproven": "recovery unproven"}
 
 
 def verdict(report: Report, why: str | None) -> Verdict:
-    """`MET` only if the run is done and both objectives were measured and met; what is not measured is `UNPROVEN`."""
-    word, tone = _ENDED.get(report.outcome, _judged(report))
+    """`met` only if the run is done and both objectives were measured and met; not measured is `unproven`."""
+    code = _judged(report) if report.outcome == "done" else report.outcome
+    tone = _TONES[code]
     parts = [_recovery(report), _loss(report), _steps(report)]
     if report.fence_overrides:
         names = " and ".join(dict.fromkeys(name for override in report.fence_overrides for name in override.by))
@@ -32,17 +31,15 @@ def verdict(report: Report, why: str | None) -> Verdict:
     if report.outcome not in ("done", "running", "paused") and why:
         parts.insert(0, why)
     line = "; ".join(parts)
-    return Verdict(word, f"{line[:1].upper()}{line[1:]}.", tone)
+    word = _WORDS.get(code, code.replace("_", " ")).upper()
+    return Verdict(code, word, f"{line[:1].upper()}{line[1:]}.", tone)
 
 
-def _judged(report: Report) -> tuple[str, Tone]:
-    judged = (report.recovery_time, report.data_loss)
-    wanted = [part.met for part in judged if part.objective_seconds is not None]
+def _judged(report: Report) -> str:
+    wanted = [part.met for part in (report.recovery_time, report.data_loss) if part.objective_seconds is not None]
     if False in wanted:
-        return "MISSED", "bad"
-    if None in wanted or not wanted:
-        return "UNPROVEN", "doubtful"
-    return "MET", "good"
+        return "missed"
+    return "unproven" if None in wanted or not wanted else "met"
 
 
 def _recovery(report: Report) -> str:

@@ -12,13 +12,15 @@ _LONG = 180
 
 
 def value(of: Json) -> str:
-    """A value in a few words: no quotes around strings, `-` for nothing, cut where it is long."""
+    """A value in a few words: no quotes around strings, lists in a row, `-` for nothing, cut where it is long."""
     if of is None:
         return "-"
     if isinstance(of, bool):
         return "yes" if of else "no"
     if isinstance(of, float):
         return f"{of:.6g}"
+    if isinstance(of, list) and not any(isinstance(item, list | dict) for item in of):
+        of = ", ".join(value(item) for item in of) or "none"
     text = of if isinstance(of, str) else json.dumps(of, ensure_ascii=False, separators=(", ", ": "))
     return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
 

@@ -93,6 +93,13 @@ def opened(of: Plan, **changed: Any) -> Opened:
     return Opened(**(values | changed))
 
 
+def answered(t: float, step: str, by: dict[str, Json], plan_hash: str, shown_hash: str) -> Answered:
+    return Answered(
+        t=t, step=step, answer="approve", by=by, role="database-owner", reason="agreed", plan_hash=plan_hash,
+        shown_hash=shown_hash,
+    )  # fmt: skip
+
+
 def look(at: float, value: dict[str, Json]) -> dict[str, Json]:
     return {"at": utc(WALL + at), "origin": "bastion-1", "value": value}
 
@@ -150,7 +157,7 @@ def drill(
     end: list[Fact] = [Finished(t=last + 0.1, outcome="done", why="every step is done or skipped")] if finish else []
     rows = chained([opened(of), *facts, *more, *end])
     down = ended["outage"] - 0.25
-    up = ended.get("traffic", last + 60) + 1.3
+    up = ended.get("traffic", last + 3600) + 1.3  # long after the readings end, if traffic never moves
     return MadeUp(rows, replay(rows).state, alter(findings(down, up, ended, lost)), ended)
 
 
@@ -158,7 +165,7 @@ def findings(down: float, up: float, ended: Mapping[str, float], lost: int) -> F
     """What users and ledgers saw: everything fails from `down` to `up`, and the last writes before it are gone."""
     chance = random.Random(7)
     journeys: list[Journey] = []
-    for number in range(-100, round((up + 12) * 10)):
+    for number in range(-100, round((min(up, 60) + 12) * 10)):
         t = number / 10
         ok = not down <= t < up
         site = "us-east-1" if t < down else "us-west-2"
@@ -174,7 +181,7 @@ def findings(down: float, up: float, ended: Mapping[str, float], lost: int) -> F
     found = found.model_copy(update={"phases": split})
     writes = [
         Write(f"canary:{n}", n / 40, utc(WALL + n / 40), True, "us-east-1" if n / 40 < down else "us-west-2", n)
-        for n in range(-400, round((up + 10) * 40))
+        for n in range(-400, round((min(up, 60) + 10) * 40))
         if not down <= n / 40 < up
     ]
     before = [write.id for write in writes if write.t < down]
