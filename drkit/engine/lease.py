@@ -277,13 +277,6 @@ class EnvironmentLease:
         """Our fencing token; 0 when we hold nothing."""
         return self.holder.token if self.holder else 0
 
-    @property
-    def renew_every_s(self) -> float:
-        """How often to renew: four tries fit into a real run's term, eight into a drill's."""
-        if self.holder is None:
-            return POLL_S
-        return self.holder.term_s / (8 if self.holder.drill else 4)
-
     async def acquire(self, run: str, *, drill: bool, take_over: bool = False) -> Holder:
         """Hold the lease, or raise Locked naming the holder. Waits only for a drill that has to go, or to take over."""
         while True:
@@ -305,18 +298,6 @@ class EnvironmentLease:
     async def release(self) -> None:
         """Give it up. The token stays remembered."""
         await self._in_thread(self._protocol.release)
-
-    async def keep(self, lost: Callable[[str], None], troubled: Callable[[str], None]) -> None:
-        """Renew until cancelled. `lost(why)` once, then this ends; `troubled(why)` for each unanswered renewal."""
-        while True:
-            await self._clock.sleep(self.renew_every_s)
-            try:
-                await self.renew()
-            except Locked as error:
-                lost(error.message)
-                return
-            except JournalError as error:
-                troubled(error.message)
 
 
 def look(objects: Objects, environment: str) -> tuple[Record, Holder] | None:
