@@ -70,6 +70,21 @@ class Request(BaseModel):
             ) from error
 
 
+class Start(BaseModel):
+    """How the next runner is to begin, beside the request: what `resume` was told."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    by: dict[str, Json]
+    """Who resumes."""
+    take_over: bool = False
+    """Take the lease from a holder that no longer renews it."""
+    from_copy: bool = False
+    """The journal was read back from the state store: its tail may be missing."""
+    orders: tuple[dict[str, Json], ...] = ()
+    """Events (`operator.ordered`, as JSON) to take first: `resume`, `skip`, ..."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """The folder of one run."""
@@ -114,6 +129,17 @@ class RunFolder:
     def ask(self, request: Request) -> None:
         """Write what a runner is asked to do, durably."""
         write_durably(self.path / "request.json", request.to_bytes())
+
+    def plan_start(self, start: Start) -> None:
+        """Write how the next runner is to begin."""
+        write_durably(self.path / "start.json", start.model_dump_json(indent=1).encode())
+
+    def take_start(self) -> Start | None:
+        """How to begin, if somebody said so; asked once."""
+        path = self.path / "start.json"
+        data = _read_json(path)
+        path.unlink(missing_ok=True)
+        return None if data is None else Start.model_validate(data)
 
     def runner(self) -> ProcessId | None:
         """The process that carries or last carried this run out, dead or alive; None if there never was one."""

@@ -1,0 +1,408 @@
+"""Carry a run out in a process of its own: compose journal, lease, orders, copy and driver, and run to the end.
+
+`spawn` starts that process detached from whoever asks (own session, no terminal, output to the run's log) while the
+plan is still being made; it loads what it needs and waits for *go*. If whoever asked goes away without a word,
+nothing has begun. What ends the run is in `exit.json`; if the process is killed there is none, and `resume` goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from drkit.catalog import Catalog
+from drkit.context import Providers, Secrets
+from drkit.engine.clock import SystemClock
+from drkit.engine.copy import Extent, JournalCopier, extent, put_request, reconcile
+from drkit.engine.driver import Driver
+from drkit.engine.executor import Executor
+from drkit.engine.fold import Run, replay
+from drkit.engine.identity import ProcessId, hostname, process
+from drkit.engine.inbox import ThreadInbox
+from drkit.engine.journal import SqliteStore
+from drkit.engine.lease import LONGEST_CALL_S, EnvironmentLease
+from drkit.engine.orders import OrderDesk, identity
+from drkit.engine.runs import Request, RunFolder, Start
+from drkit.engine.state import RunState, Status
+from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refused
+from drkit.model import events as e
+from drkit.model.events import Fact, Row
+from drkit.model.plan import Plan
+from drkit.model.ports import Objects
+from drkit.model.values import Json
+
+GO_VARIABLE: Final = "DRKIT_GO_FD"
+_COPY_LEFT_S: Final = 5.0
+_CLOSE_S: Final = 5.0
+
+
+@dataclass
+class Spawned:
+    """A runner that was started and waits for `go`."""
+
+    process: ProcessId
+    _pipe: int
+    _child: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def go(self) -> None:
+        """Begin. The request must be in the folder by now. JournalError if the runner is gone."""
+        try:
+            os.write(self._pipe, b"go\n")
+        except BrokenPipeError as error:
+            raise JournalError("the runner ended before it began", state="Nothing was changed.") from error
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """Let it go without a word: a runner that was not told to go ends by itself."""
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def gone(self) -> bool:
+        """It has ended (and is reaped, if it is our child)."""
+        return self._child.poll() is not None
+
+
+def spawn(folder: RunFolder, argv: Sequence[str]) -> Spawned:
+    """Start `argv` as the run's runner: own session, stdin null, output to the run's log. It waits for `go`.
+
+    Nothing that happens to the caller, its terminal or its pipes reaches it. OSError if it cannot be started.
+    """
+    ours, theirs = _pipe()
+    log = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        child = subprocess.Popen(
+            list(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            pass_fds=(theirs,), env=os.environ | {GO_VARIABLE: str(theirs)},
+        )  # fmt: skip
+    except OSError:
+        os.close(ours)
+        raise
+    finally:
+        os.close(log)
+        os.close(theirs)
+    found = process(child.pid)
+    return Spawned(found or ProcessId(child.pid, 0, ""), ours, child)
+
+
+def wait_for_go() -> bool:
+    """In the runner: block until whoever spawned it says go; at once if nobody did. False: they went away."""
+    given = os.environ.pop(GO_VARIABLE, None)
+    if given is None:
+        return True
+    with os.fdopen(int(given), "rb") as pipe:
+        return pipe.readline() == b"go\n"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a run is carried out with; it enters from above, because the engine knows no provider."""
+
+    catalog: Catalog
+    providers: Providers
+    secrets: Secrets
+    objects: Objects
+    attach: Callable[[], Sequence[Fact]] = tuple
+    """The readings that belong to the run, as they are now; called in a thread, when it begins and before it ends."""
+    settle: Callable[[], None] = lambda: None
+    """Waits (in a thread) until the readings can show the end: a recovery counts only after its window."""
+    judge: Callable[[RunFolder, RunState], Exit | None] = lambda folder, state: None
+    """After the end, in a thread: writes the report and says whether objectives were met (None: not its business)."""
+    papers: Mapping[str, bytes] = field(default_factory=dict)
+    """Further objects to keep in the state store beside the request (`manual.md`)."""
+
+
+async def carry_out(folder: RunFolder, means: Means, *, stay: bool = True) -> Exit:
+    """Carry a run out, from its request or from where its journal ends; the exit code, also in `exit.json`.
+
+    `stay`: while it is paused or waits for people, wait with it. DrkitError (Locked, Refused, JournalError, …) if it
+    could not begin: this process has touched nothing, and `failure` tells others why.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with SqliteStore(folder.journal) as store:  # its lock: one runner a run
+            run = _fold_of(store, folder.request())
+            folder.claim()
+            folder.end(None)
+            try:
+                return await _Runner(folder, means, stay, store, run).run()
+            except DrkitError as error:
+                folder.end({"exit": int(error.exit_code), "outcome": None, "error": _as_json(error)})
+                raise
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
+            await means.providers.aclose()
+
+
+def failure(folder: RunFolder) -> DrkitError | None:
+    """Why the last runner could not begin, as it said it; None if it did, or was killed before it could."""
+    ended = folder.ended() or {}
+    said = ended.get("error")
+    if said is None:
+        return None
+    error = DrkitError(said["message"], hint=said["hint"], state=said["state"], code=said["code"])
+    error.exit_code = Exit(ended["exit"])
+    return error
+
+
+class _Runner:
+    """One run in this process."""
+
+    def __init__(self, folder: RunFolder, means: Means, stay: bool, store: SqliteStore, run: Run) -> None:
+        self.folder, self.means, self.stay, self.store, self.fold = folder, means, stay, store, run
+        self.request, self.start = folder.request(), folder.take_start()
+        self.clock = SystemClock()
+        self.lease = EnvironmentLease(
+            means.objects, self.request.environment.name, self.clock, longest_call_s=_longest(run.state.plan)
+        )
+        self.driver: Driver | None = None
+        self.inbox: ThreadInbox | None = None
+        self.signalled: int | None = None
+
+    async def run(self) -> Exit:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._signals, tasks)
+                try:
+                    await self._begin_and_carry()
+                finally:
+                    await self._give_back()
+                tasks.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise _said(group) or group from group.exceptions[0]
+        return await self._end()
+
+    async def _begin_and_carry(self) -> None:
+        request, start, store = self.request, self.start, self.store
+        copied = await self._first_contact()
+        holder = await self.lease.acquire(request.run, drill=request.drill, take_over=bool(start and start.take_over))
+        with ThreadInbox() as self.inbox:
+            inbox = self.inbox
+            for fact in self._beginning(holder.token):
+                inbox.put(fact)
+            inbox.put(e.LeaseChanged(state="held", token=holder.token, lock_id=holder.lock_id))
+            for fact in _orders(start):
+                inbox.put(fact)
+            copier = JournalCopier(self.means.objects, request.run, inbox, self.clock, upto=copied.seq)
+            copier.committed(list(store.read(copied.seq)))
+            await self._carry(inbox, holder.token, copier)
+            if not await copier.finish(_COPY_LEFT_S):
+                self._say(f"the state store has events up to {copier.upto} only: {copier.trouble or 'it is slow'}")
+
+    async def _first_contact(self) -> Extent:
+        """Make sure that the copy is this run's, and how far it goes. PreflightFailed if the store does not answer."""
+        run, objects = self.request.run, self.means.objects
+
+        def look() -> Extent:
+            put_request(objects, self.request)
+            for name, data in self.means.papers.items():
+                objects.put(f"runs/{run}/{name}", data)
+            return extent(objects, run)
+
+        try:
+            found = await anyio.to_thread.run_sync(look)
+        except JournalError as error:
+            raise PreflightFailed(
+                f"the environment cannot be locked, so nothing may be started: {error.message}", hint=error.hint
+            ) from error
+        reconcile(self.store, found)
+        return found
+
+    def _beginning(self, token: int) -> list[Fact]:
+        """The facts that begin or resume a run."""
+        request, wall = self.request, self.clock.wall()
+        if self.store.seq:
+            by = self.start.by if self.start else identity(request.environment.people, os.getuid(), "runner")
+            from_copy = bool(self.start and self.start.from_copy)
+            return [e.Resumed(by=by, host=hostname(), wall=wall, fencing_token=token, from_copy=from_copy)]
+        plan = request.plan
+        opened = e.Opened(
+            run=request.run, run_kind=request.kind, plan=plan.model_dump(mode="json", by_alias=True),
+            plan_hash=plan.hash, drkit=plan.drkit, catalog=plan.catalog, by=request.by, host=hostname(), wall=wall,
+            drill=request.drill, parent=request.parent, policy=request.policy, incident=request.incident,
+        )  # fmt: skip
+        began = e.Began(by=request.by, confirmed=request.confirmed, accepted_loss_s=request.accepted_loss_s)
+        return [opened, began]
+
+    async def _carry(self, inbox: ThreadInbox, token: int, copier: JournalCopier) -> None:
+        """Until the run has ended, or rests and is not to be stayed with."""
+        request, run = self.request, self.fold
+        executor = Executor(
+            run.state.plan, self.means.catalog, self.means.providers, self.means.secrets, self.clock,
+            run=request.run, drill=request.drill, lease=self.lease, fencing_token=token, log=self._say,
+        )  # fmt: skip
+        desk = OrderDesk(self.folder, request.environment.people, inbox, trouble=lambda: driver.trouble)
+
+        def saw(rows: Sequence[Row]) -> None:
+            desk.saw(rows)
+            if self.lease.holder is None and run.state.lease_lost:
+                driver.leave()  # somebody else has it: going on takes a new acquisition, so a new runner
+
+        async with anyio.create_task_group() as tasks:
+            driver = self.driver = Driver(
+                run, self.store, _ClosingInbox(inbox, tasks, self.means), executor, self.clock, head=self.store.head,
+                lease=self.lease, copier=copier, stay=self.stay, on_trouble=self._trouble, on_rows=saw,
+            )  # fmt: skip
+            await tasks.start(desk.serve)
+            tasks.start_soon(desk.watch_spool)
+            tasks.start_soon(copier.run)
+            tasks.start_soon(_attach, self.means, inbox)
+            await driver.run()
+            desk.close(f"run {request.run} has ended" if run.state.outcome else "its runner ends; the run is paused")
+            tasks.cancel_scope.cancel()
+
+    async def _signals(self, tasks: TaskGroup) -> None:
+        """The first asks for a pause, and to leave when it is reached; the second leaves as a crash would."""
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                name = signal.Signals(number).name
+                if self.signalled is not None or self.driver is None or self.inbox is None:
+                    self.signalled = number
+                    self._say(f"{name}: leaving at once; what is under way is looked at on resume")
+                    tasks.cancel_scope.cancel()
+                    return
+                self.signalled = number
+                self._say(f"{name}: pausing")
+                by = identity(self.request.environment.people, os.getuid(), f"signal {name}")
+                self.inbox.put(e.Ordered(verb="pause", by=by, reason=name))
+                self.driver.leave()
+
+    async def _give_back(self) -> None:
+        """A run that has ended, or never began, frees its environment; one that can be resumed keeps it."""
+        if self.lease.holder is None or (self.fold.state.outcome is None and self.store.seq):
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.lease.release()
+            except JournalError as error:
+                self._say(f"the lease was not given back and runs out by itself: {error.message}")
+
+    async def _end(self) -> Exit:
+        state, store = self.fold.state, self.store
+        code = _exit_of(state)
+        if state.outcome is not None:
+            judged = await anyio.to_thread.run_sync(self._judged, state)
+            code = judged if judged is not None and code is Exit.DONE else code
+        elif self.signalled is not None:
+            code = Exit.SIGINT if self.signalled == signal.SIGINT else Exit.SIGTERM
+        ended: dict[str, Any] = {"exit": int(code), "outcome": state.outcome, "why": state.why, "error": None}
+        self.folder.end(ended | {"head": store.head, "events": store.seq})
+        return code
+
+    def _judged(self, state: RunState) -> Exit | None:
+        try:
+            return self.means.judge(self.folder, state)
+        except Exception:  # noqa: BLE001 - the run is over and on disk; only its report could not be made
+            self._say(f"the report could not be made; drkit report {state.run} tries again")
+            self._say(traceback.format_exc())
+            return None
+
+    def _trouble(self, text: str | None) -> None:
+        self._say("the journal can be written again" if text is None else f"nothing new is started: {text}")
+
+    def _say(self, line: str) -> None:
+        """Into the run's log (or the terminal, in the foreground), without any secret."""
+        print(self.means.secrets.redact(line), file=sys.stderr, flush=True)
+
+
+async def _attach(means: Means, inbox: ThreadInbox) -> None:
+    for fact in await anyio.to_thread.run_sync(_attached, means):
+        inbox.put(fact)
+
+
+def _attached(means: Means) -> Sequence[Fact]:
+    """The readings, or the remark that there are none: what measures must never stop what recovers."""
+    try:
+        return means.attach()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with readings, the report will say what is missing
+        text = f"the readings could not be attached: {means.secrets.redact(str(error))}"
+        return [e.Noted(text=text, by={"name": "drkit", "how": "runner"})]
+
+
+class _ClosingInbox:
+    """The driver's inbox, in which the end waits until the readings that show it are journaled. Port `Inbox`."""
+
+    def __init__(self, inbox: ThreadInbox, tasks: TaskGroup, means: Means) -> None:
+        self._inbox, self._tasks, self._means = inbox, tasks, means
+        self.drain, self.wait = inbox.drain, inbox.wait
+
+    def put(self, fact: Fact) -> None:
+        """Accept a fact. From the event loop's thread only."""
+        if isinstance(fact, e.Finished):
+            self._tasks.start_soon(self._close, fact)
+        else:
+            self._inbox.put(fact)
+
+    async def _close(self, finished: e.Finished) -> None:
+        def look() -> Sequence[Fact]:
+            self._means.settle()
+            return _attached(self._means)
+
+        for fact in await anyio.to_thread.run_sync(look, abandon_on_cancel=True):
+            self._inbox.put(fact)
+        self._inbox.put(finished)
+
+
+def _fold_of(store: SqliteStore, request: Request) -> Run:
+    """The fold as the journal leaves it, or a new one. Refused if the run has ended."""
+    if store.seq == 0:
+        return Run(request.plan)
+    run = replay(store.read())
+    if run.state.outcome is not None:
+        raise Refused(
+            f"run {request.run} has ended ({run.state.outcome}): there is nothing to resume",
+            hint=f"drkit report {request.run}",
+        )
+    return run
+
+
+def _said(group: BaseExceptionGroup[BaseException]) -> DrkitError | None:
+    """The one error that drkit knows among those of a task group, if they are all of that kind."""
+    matched, rest = group.split(DrkitError)
+    while isinstance(matched, BaseExceptionGroup):
+        matched = matched.exceptions[0]  # type: ignore[assignment]
+    return matched if rest is None and isinstance(matched, DrkitError) else None
+
+
+def _orders(start: Start | None) -> list[Fact]:
+    return [Fact.from_json({**order, "t": 0.0}) for order in start.orders] if start else []
+
+
+def _longest(plan: Plan) -> float:
+    """How long a call of this plan may last: what a rival waits for on top of the term."""
+    return max([LONGEST_CALL_S, *(step.timeout_s for step in plan.steps if step.kind == "action")])
+
+
+def _exit_of(state: RunState) -> Exit:
+    if state.outcome is not None:
+        return {"done": Exit.DONE, "rolled_back": Exit.ROLLED_BACK}.get(state.outcome, Exit.FAILED)
+    if state.having(Status.UNCERTAIN):
+        return Exit.UNKNOWN
+    return Exit.WAITING if state.phase == "waiting" else Exit.FAILED
+
+
+def _as_json(error: DrkitError) -> dict[str, Any]:
+    said: dict[str, Json] = {"code": error.code, "message": error.message, "hint": error.hint, "state": error.state}
+    return said
+
+
+def _pipe() -> tuple[int, int]:
+    """Write end, read end; neither survives an exec unless it is passed on."""
+    theirs, ours = os.pipe2(os.O_CLOEXEC)
+    return ours, theirs
