@@ -27,7 +27,7 @@ STATE_BUCKET = "reliabletech-drkit-state"
 DATABASE_NAME = "orders"
 """What plans call the replicated pair."""
 
-ROLES_ON_SITE = {"agent": 10, "edge": 20, "host": 30, "cloud": 40, "routing": 41, "names": 60, "sinks": 70, "admin": 80}
+ROLES_ON_SITE = {"agent": 10, "edge": 20, "host": 30, "cloud": 40, "routing": 45, "names": 60, "sinks": 70, "admin": 80}
 _LINKS_ON_SITE = {"users": 100, "admin-link": 110, "witness": 120, "replication": 130, "onprem": 140}
 
 

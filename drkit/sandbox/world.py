@@ -60,6 +60,8 @@ def up(
                 code="E0804",
             )
         _clean(folders)
+        if any(folder.iterdir()):
+            raise Refused(f"{folder} is not empty and not a sandbox; it is left alone", code="E0807")
         try:
             _prepare(folders, Settings(link_delay_s, replication))
             _launch(folders, tell)
@@ -135,8 +137,11 @@ def _supervisor(folders: Folders) -> Process | None:
 @contextmanager
 def _only_one(folder: Path, verb: str) -> Iterator[None]:
     """Hold a lock on the folder itself, so that no lock file is left. Raises Refused if somebody has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _explained(error, folder) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
