@@ -7,7 +7,7 @@ anything is sent the lease is checked; what an API answers to a write is not bel
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import anyio
 
 from drkit.catalog import Action, Catalog, Entry, Gate, Probe
 from drkit.context import Context, Providers, Secrets
+from drkit.engine import undoing
 from drkit.engine.gates import shown_hash
 from drkit.engine.scene import CannotStart, Evaluate, Scene, evaluate_expression, validated
 from drkit.engine.watching import Sight, shown, verified, watch
@@ -32,6 +33,7 @@ Report = Callable[[Fact], None]
 #: An effect starts only while the lease still lasts this long, or as long as its call, whichever is less. A rival
 #: that takes over waits for the longest call on top of the lease's term.
 LEASE_FLOOR_S = 2.0
+LEASE_POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,11 @@ class Executor:
             return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world="untouched")
         guard = job.command.args.get("guard")
         if isinstance(guard, dict) and sight.state is not State.HOLDS:
-            differs = await self._differs(job, guard)
-            if differs is not None:
-                return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=differs, seen=sight.look)
+            present = await undoing.compare(self._scene, job.ctx, guard, job.step.timeout_s)
+            if present.as_before:
+                return e.AlreadySo(step=job.step.id, params=job.plain, seen=sight.look)
+            if present.differs is not None:
+                return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=present.differs, seen=sight.look)
         if sight.state is State.HOLDS and job.step.skippable and action.skippable:
             return e.AlreadySo(step=job.step.id, params=job.plain, seen=sight.look)
         if job.command.args.get("doubtful") and action.repeat == "ask":
@@ -161,9 +165,9 @@ class Executor:
         """Send, then look until the effect is there. The lease is checked directly before the send."""
         action = _action(job)
         before = _before(job, action)
+        job = await self._with_lease(job)
         sent = self._clock.monotonic()
         lost: str | None = None
-        job = self._with_lease(job)
         try:
             with anyio.fail_after(job.step.timeout_s):
                 await action.apply(job.ctx, job.params, before)
@@ -183,15 +187,17 @@ class Executor:
             self._write_down(job)
         return await self._settled(job, action, sent, lost, before)
 
-    def _with_lease(self, job: Job) -> Job:
-        """The job with the lease as it stands directly before the send."""
+    async def _with_lease(self, job: Job) -> Job:
+        """The job with the lease as it stands directly before the send; waits while there is too little of it."""
         lease = self._scene.lease
         if lease is None:
             return job
-        lasts_s, needed_s = lease.remaining_s(), min(job.step.timeout_s, LEASE_FLOOR_S)
-        if lasts_s < needed_s:
-            left = f"{max(lasts_s, 0):.1f} s of it are left, {needed_s:.1f} s are needed"
-            raise CannotStart(f"not sent: the environment's lease runs out ({left})")
+        needed_s = min(job.step.timeout_s, LEASE_FLOOR_S)
+        while (lasts_s := lease.remaining_s()) < needed_s:
+            if self._clock.monotonic() >= job.deadline:
+                left = f"{max(lasts_s, 0):.1f} s of it are left, {needed_s:.1f} s are needed"
+                raise CannotStart(f"not sent: the environment's lease runs out ({left})")
+            await self._clock.sleep(LEASE_POLL_S)
         return replace(job, ctx=replace(job.ctx, not_after=self._clock.monotonic() + lasts_s))
 
     async def _settled(
@@ -207,8 +213,8 @@ class Executor:
 
         end = await watch(
             lambda within_s: self._look(job, action.observe, action, before, within_s), self._clock,
-            deadline=max(job.deadline, self._clock.monotonic() + (settle_s if lost else 0)), poll_s=job.step.poll_s,
-            hold_s=job.step.hold_s, stop=absent,
+            deadline=max(sent + job.step.timeout_s, self._clock.monotonic() + (settle_s if lost else 0)),
+            poll_s=job.step.poll_s, hold_s=job.step.hold_s, stop=absent,
         )  # fmt: skip
         sight = end.sight
         if end.reason == "holds":
@@ -320,36 +326,12 @@ class Executor:
         hint = f"drkit skip {self._scene.run} {step.id} --reason ..."
         return e.Failed(step=step.id, attempt=attempt, error=error, world="untouched", hint=hint)
 
-    async def _differs(self, job: Job, guard: Mapping[str, Any]) -> str | None:
-        """Why a compensation must ask: the present is not what the step it takes back had set."""
-        entry = self._catalog.entry(str(guard["uses"]))
-        assert isinstance(entry, Action)  # only actions are compensated
-        params = validated(entry, guard["params"])
-        now, _, why = await self._scene.see(entry.observe, job.ctx, params, job.step.timeout_s)
-        if now is None:
-            return f"what it should undo cannot be observed: {why}"
-        if entry.state(params, now) is State.HOLDS:
-            return None
-        return f"the present is not what the step had set: {shown(now.model_dump(mode='json'))}"
-
     # Words
 
     def _undo(
         self, job: Job, action: Action[Any, Any], before: Observation | None, after: Observation | None
-    ) -> dict[str, Json] | None:
-        """What takes it back, worked out now while everything is known."""
-        if action.undoer is None:
-            return None
-        try:
-            use = action.undoer(job.params, before, after)
-        except Exception as error:  # noqa: BLE001 - recorded: a rollback will name this step
-            return {"error": self._secrets.redact(f"{type(error).__name__}: {error}")}
-        if use is None:
-            return None
-        entry = self._catalog.entry(use.uses)
-        assert isinstance(entry, Action)  # `undo` returns a use of an action
-        return {"uses": use.uses, "params": use.params, "repeat": entry.repeat, "timeout_s": entry.timeout_s,
-                "poll_s": entry.poll_s, "settle_s": entry.settle_s}  # fmt: skip
+    ) -> dict[str, Json] | None:  # fmt: skip
+        return undoing.undo_of(self._catalog, action, job.params, before, after)
 
     def _failed(self, job: Job, error: DrkitError, world: str) -> Fact:
         return e.Failed(step=job.step.id, attempt=job.attempt, error=str(error), world=world, hint=error.hint)

@@ -190,7 +190,9 @@ class Run(Moves):
             return
         step.seen = fact.seen
         step.exposed |= step.intent and fact.world != "untouched"
-        if step.claim is not None:
+        if self.state.lease_lost and fact.world == "untouched" and step.phase is Phase.APPLYING:
+            self.effect(step, "it was not sent, because the lease was lost")
+        elif step.claim is not None:
             self.second_person(step)
         else:
             self.fail(step, fact.error, fact.world, fact.hint)

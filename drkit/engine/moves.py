@@ -177,7 +177,7 @@ class Moves:
         if step.undoes is not None:
             args["as"] = step.plan.model_dump(mode="json", exclude_defaults=True)
             args["guard"] = {
-                "uses": step.undoes.plan.uses, "params": step.undoes.params, "after": step.undoes.after,
+                "uses": step.undoes.plan.uses, "params": step.undoes.params, "before": step.undoes.before,
             }  # fmt: skip
         return args
 

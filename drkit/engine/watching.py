@@ -16,6 +16,10 @@ from drkit.model.observation import Look, Observation, State, Verdict
 from drkit.model.ports import Clock
 from drkit.model.values import Json, utc
 
+#: The last look may take this long even if the deadline has passed: a call that hung for all of a step's time still
+#: has to be looked after.
+LOOK_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -76,7 +80,7 @@ async def watch(
     """
     since: float | None = None
     while True:
-        sight = await look(max(deadline - clock.monotonic(), poll_s, 0.05))
+        sight = await look(max(deadline - clock.monotonic(), LOOK_S))
         now = clock.monotonic()
         if sight.state is State.HOLDS:
             since = now if since is None else since

@@ -124,5 +124,5 @@ def test_a_compensation_is_given_what_its_step_had_set() -> None:
     guard = command.args["guard"]
     assert isinstance(guard, dict)
     assert (guard["uses"], guard["params"]) == ("fake.put", {"name": "a", "to": 1})
-    assert guard["after"] == f.state.steps["a"].after
+    assert guard["before"] == f.state.steps["a"].before
     assert command.args["timeout_s"] == 3.0

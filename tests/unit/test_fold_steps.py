@@ -206,6 +206,14 @@ def test_a_lost_lease_starts_nothing_new_until_it_is_held_again() -> None:
     assert f.state.fencing_token == 8
 
 
+def test_what_was_not_sent_for_want_of_the_lease_is_sent_when_it_is_held_again() -> None:
+    f = Folding(step("a"))
+    f.prepared("a")
+    f.take(e.LeaseChanged(state="lost"))
+    assert f.failed("a", world="untouched") == []
+    assert f.take(e.LeaseChanged(state="held")) == ["apply a"]
+
+
 def test_a_missing_tail_makes_what_may_have_been_sent_doubtful() -> None:
     f = Folding(step("a"), step("b", "a"))
     f.whole("a")
