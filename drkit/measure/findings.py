@@ -44,7 +44,7 @@ class Instants:
 
 
 def attach(environment: Environment) -> Attached:
-    """The readings files being written now, as they are now. Reads and verifies them: call it in a thread."""
+    """The readings files being written now, as they are now. Quick: they are verified when they are evaluated."""
     if environment.prober is None:
         return Attached(reasons=("the environment has no prober",))
     folder = Path(environment.prober.folder)
@@ -56,14 +56,14 @@ def attach(environment: Environment) -> Attached:
     reasons: list[str] = []
     for kind, path in current["files"].items():
         try:
-            read = readings.read(Path(path))
+            ref = readings.head(Path(path))
         except JournalError as error:
             reasons.append(str(error))
             continue
-        found[kind] = readings.ref(read)
-        age_s = boottime() - (read.records[-1] if read.records else read.header)["t"]
-        if read.header["boot_id"] == readings.boot_id() and age_s > _STALE_S:
-            reasons.append(f"{path} has not grown for {age_s:.0f} s: the prober is not running")
+        found[kind] = ref
+        last_t = ref.summary["last_t"]
+        if ref.boot_id == readings.boot_id() and isinstance(last_t, float) and boottime() - last_t > _STALE_S:
+            reasons.append(f"{path} has not grown for {boottime() - last_t:.0f} s: the prober is not running")
     return Attached(
         probes=found.get("probes"), orders=found.get("orders"), canary=found.get("canary"), reasons=tuple(reasons)
     )

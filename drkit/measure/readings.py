@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from drkit.errors import JournalError, Tampered
 from drkit.model.measurements import ReadingsKind, ReadingsRef
@@ -24,6 +24,7 @@ from drkit.model.values import Json, utc
 
 SCHEMA: Final = "drkit.readings/1"
 SYNC_EVERY_S: Final = 0.25
+_LINE_BYTES_MAX: Final = 1 << 16
 
 
 def boottime() -> float:
@@ -167,12 +168,36 @@ def read(path: Path, *, upto: ReadingsRef | None = None) -> Readings:
 
 
 def head(path: Path) -> ReadingsRef:
-    """What a run journals about this file as it is now. Raises as `read` does."""
-    return ref(read(path))
+    """What a run journals about this file as it is now, in constant time however long the file is.
+
+    The last whole line carries its own number and, through the one before, all others; that they do continue each
+    other is verified when the file is read. JournalError: the file is not there or has no header.
+    """
+    with _opened(path) as file:
+        first = file.readline()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LINE_BYTES_MAX))
+        whole, _, torn = file.read().rpartition(b"\n")
+    if not first.endswith(b"\n"):
+        raise JournalError(f"{path} holds no readings (not one whole line)")
+    last = whole.rpartition(b"\n")[2]
+    header = _header(path, _checked(path, 0, first[:-1], None))
+    record = json.loads(last)
+    return ReadingsRef(
+        id=header["id"],
+        kind=header["kind"],
+        path=str(path),
+        head=_digest(last),
+        count=record["seq"] + 1,
+        host=header["host"],
+        boot_id=header["boot_id"],
+        started_at=header["at"],
+        summary={"first_at": header["at"], "last_at": record["at"], "last_t": record["t"], "torn": bool(torn)},
+    )
 
 
 def ref(readings: Readings) -> ReadingsRef:
-    """The reference to what was just read."""
+    """The reference to what was just read and verified, with what it holds counted."""
     return ReadingsRef(
         id=readings.id,
         kind=readings.kind,
@@ -196,12 +221,15 @@ def tail(path: Path, *, bytes_max: int = 1 << 18) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+def _opened(path: Path) -> BinaryIO:
     try:
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as error:
         raise JournalError(f"readings file {path} cannot be read: {error.strerror}") from error
-    with file:
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    with _opened(path) as file:
         for number, line in enumerate(file):
             whole = line.endswith(b"\n")
             yield number, line[:-1] if whole else line, whole

@@ -63,6 +63,17 @@ def test_a_changed_or_cut_end_is_noticed_by_the_journaled_head(tmp_path: Path) -
         readings.read(path, upto=ref)
 
 
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_the_head_taken_in_constant_time_is_that_of_the_whole_chain(tmp_path: Path, count: int) -> None:
+    path = written(tmp_path, count)
+    found, ref = readings.read(path), readings.head(path)
+    assert (ref.head, ref.count, ref.id, ref.kind) == (found.head, found.count, found.id, found.kind)
+    with path.open("ab") as file:
+        file.write(b'{"seq":')
+    assert readings.head(path).head == ref.head
+    assert readings.read(path, upto=ref).head == ref.head
+
+
 def test_lines_written_after_the_journaled_head_change_nothing(tmp_path: Path) -> None:
     path = tmp_path / "canary-b.jsonl"
     with ReadingsWriter(path, id="b", kind="canary") as writer:
@@ -83,6 +94,7 @@ def test_a_torn_last_line_is_named_and_left_out(tmp_path: Path, keep: int) -> No
     assert found.count == 5
     assert found.torn == f"line 6 is torn: {keep} bytes without an end"
     assert readings.ref(found).summary["torn"] == found.torn
+    assert readings.head(path).summary["torn"] is True
 
 
 def test_a_file_without_header_or_of_another_schema_is_refused(tmp_path: Path) -> None:
@@ -147,5 +159,5 @@ def test_the_summary_counts_what_the_file_holds(tmp_path: Path) -> None:
         for number, outcome in enumerate(("acknowledged", "acknowledged", "unanswered")):
             writer.write({"what": "write", "outcome": outcome, "n": number})
         writer.write({"what": "alive"})
-    counts = readings.head(path).summary["counts"]
+    counts = readings.ref(readings.read(path)).summary["counts"]
     assert counts == {"write.acknowledged": 2, "write.unanswered": 1, "alive": 1}
