@@ -38,7 +38,7 @@ from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refuse
 from drkit.model import events as e
 from drkit.model.events import Fact, Row
 from drkit.model.plan import Plan
-from drkit.model.ports import Objects
+from drkit.model.ports import Holder, Objects
 from drkit.model.values import Json
 
 GO_VARIABLE: Final = "DRKIT_GO_FD"
@@ -194,10 +194,7 @@ class _Runner:
         holder = await self.lease.acquire(request.run, drill=request.drill, take_over=bool(start and start.take_over))
         with ThreadInbox() as self.inbox:
             inbox = self.inbox
-            for fact in self._beginning(holder.token):
-                inbox.put(fact)
-            inbox.put(e.LeaseChanged(state="held", token=holder.token, lock_id=holder.lock_id))
-            for fact in _orders(start):
+            for fact in [*self._beginning(holder), *_orders(start)]:
                 inbox.put(fact)
             copier = JournalCopier(self.means.objects, request.run, inbox, self.clock, upto=copied.seq)
             copier.committed(list(store.read(copied.seq)))
@@ -224,13 +221,17 @@ class _Runner:
         reconcile(self.store, found)
         return found
 
-    def _beginning(self, token: int) -> list[Fact]:
+    def _beginning(self, holder: Holder) -> list[Fact]:
         """The facts that begin or resume a run."""
+        held = e.LeaseChanged(state="held", token=holder.token, lock_id=holder.lock_id)
         request, wall = self.request, self.clock.wall()
         if self.store.seq:
             by = self.start.by if self.start else identity(request.environment.people, os.getuid(), "runner")
             from_copy = bool(self.start and self.start.from_copy)
-            return [e.Resumed(by=by, host=hostname(), wall=wall, fencing_token=token, from_copy=from_copy)]
+            resumed = e.Resumed(
+                by=by, host=hostname(), wall=wall, fencing_token=holder.token, from_copy=from_copy
+            )  # fmt: skip
+            return [resumed, held]
         plan = request.plan
         opened = e.Opened(
             run=request.run, run_kind=request.kind, plan=plan.model_dump(mode="json", by_alias=True),
@@ -238,7 +239,7 @@ class _Runner:
             drill=request.drill, parent=request.parent, policy=request.policy, incident=request.incident,
         )  # fmt: skip
         began = e.Began(by=request.by, confirmed=request.confirmed, accepted_loss_s=request.accepted_loss_s)
-        return [opened, began]
+        return [opened, held, began]
 
     async def _carry(self, inbox: ThreadInbox, token: int, copier: JournalCopier) -> None:
         """Until the run has ended, or rests and is not to be stayed with."""
