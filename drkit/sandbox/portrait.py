@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from drkit.model.environment import (
     Address,
@@ -36,16 +36,14 @@ from drkit.sandbox.layout import (
     hosts,
 )
 from drkit.sandbox.links import Endpoint
-
-if TYPE_CHECKING:
-    from drkit.sandbox.assembly import Assembly
+from drkit.sandbox.worksite import Worksite
 
 ACCOUNT = "123456789012"
 Kind = Literal["slack", "pagerduty", "statuspage", "mail", "webhook"]
 Audience = Literal["responders", "stakeholders", "customers", "regulator", "drill"]
 
 
-def environment_of(world: Assembly) -> Environment:
+def environment_of(world: Worksite) -> Environment:
     """Put together what the parts announced."""
     resolver, authority = world.ready["names"]["resolver"], world.ready["names"]["authority"]
     witness = world.endpoint("witness")
@@ -86,7 +84,7 @@ def environment_of(world: Assembly) -> Environment:
     )
 
 
-def _region(world: Assembly, region: str) -> Site:
+def _region(world: Worksite, region: str) -> Site:
     return Site(
         name=region,
         kind="region",
@@ -97,7 +95,7 @@ def _region(world: Assembly, region: str) -> Site:
     )
 
 
-def _database(world: Assembly, region: str) -> Database:
+def _database(world: Worksite, region: str) -> Database:
     return Database(
         name=DATABASE_NAME,
         site=region,
@@ -110,7 +108,7 @@ def _database(world: Assembly, region: str) -> Database:
     )
 
 
-def _host(world: Assembly, site: str, name: str) -> Host:
+def _host(world: Worksite, site: str, name: str) -> Host:
     ready = world.ready[name]
     return Host(
         name=name,
@@ -133,7 +131,7 @@ def _operator() -> Person:
     return Person(name=name, uid=os.getuid(), roles=("incident-commander", "database-owner"))
 
 
-def _sinks(world: Assembly) -> tuple[Sink, ...]:
+def _sinks(world: Worksite) -> tuple[Sink, ...]:
     """Recorders: nothing that is sent to them leaves the machine."""
     base, smtp = world.ready["sinks"]["http"]["url"], world.ready["sinks"]["smtp"]["url"]
     receipts = f"{world.ready['sinks']['admin']['url']}/messages"

@@ -13,6 +13,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,11 +179,22 @@ def clone(server: Server, upstream: Endpoint, replicator_password: str) -> None:
     _write_private(server.standby_signal, "")
 
 
-def replace_with_clone(server: Server, upstream: Endpoint, replicator_password: str) -> None:
-    """Throw the data of a stopped server away and clone `upstream` in its place."""
+def replace_with_clone(server: Server, upstream: Endpoint, replicator_password: str) -> Path:
+    """Clone `upstream` in the place of a stopped server's data; where the old data are kept.
+
+    They are kept because a former writer's may hold the only copy of writes that were lost. If the clone fails they
+    are put back.
+    """
     remove_leftover_memory(server.data)
-    shutil.rmtree(server.data)
-    clone(server, upstream, replicator_password)
+    kept = server.data.with_name(f"{server.data.name}.until-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    server.data.rename(kept)
+    try:
+        clone(server, upstream, replicator_password)
+    except BaseException:
+        shutil.rmtree(server.data, ignore_errors=True)
+        kept.rename(server.data)
+        raise
+    return kept
 
 
 def standby_settings(server: Server, upstream: Endpoint) -> dict[str, str]:

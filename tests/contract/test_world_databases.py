@@ -21,12 +21,13 @@ import psycopg
 import pytest
 
 from drkit.sandbox import schema
-from drkit.sandbox.assembly import Assembly
+from drkit.sandbox.assembly import build as build_steps
 from drkit.sandbox.control import Control
 from drkit.sandbox.layout import SOURCE, TARGET, Folders, Settings
 from drkit.sandbox.links import Endpoint
 from drkit.sandbox.parts._aio import fetch
 from drkit.sandbox.supervisor import Supervisor
+from drkit.sandbox.worksite import Worksite
 
 SETTINGS = Settings(link_delay_s=0.05, term_s=1.5, margin_s=0.5)
 
@@ -36,12 +37,12 @@ class Databases:
     """Two databases, and how to talk to them."""
 
     supervisor: Supervisor
-    assembly: Assembly
+    site: Worksite
     control: Control
 
     def door(self, region: str) -> Endpoint:
         """From inside the region: no link is crossed."""
-        return self.assembly.endpoint(f"agent-{region}")
+        return self.site.endpoint(f"agent-{region}")
 
     def connect(self, region: str, timeout_s: float = 3) -> psycopg.Connection[tuple[Any, ...]]:
         door = self.door(region)
@@ -59,9 +60,7 @@ class Databases:
         return found
 
     async def lease(self) -> dict[str, Any]:
-        found: dict[str, Any] = (
-            await fetch("GET", f"{self.assembly.endpoint('witness').url}/lease", timeout_s=3)
-        ).json()
+        found: dict[str, Any] = (await fetch("GET", f"{self.site.endpoint('witness').url}/lease", timeout_s=3)).json()
         return found
 
     async def expired(self) -> None:
@@ -96,9 +95,9 @@ async def build(folder: Path) -> AsyncIterator[Callable[..., Any]]:
     async def make(settings: Settings = SETTINGS) -> Databases:
         supervisor.folders.make()
         sockets = {region: str(supervisor.folders.sockets(region)) for region in (SOURCE, TARGET)}
-        assembly = Assembly(supervisor, replace(settings, sockets=sockets), control="")
-        await assembly.build(["standby"])
-        return Databases(supervisor, assembly, Control(supervisor))
+        site = Worksite(supervisor, replace(settings, sockets=sockets), control="")
+        await build_steps(site, ["standby"])
+        return Databases(supervisor, site, Control(supervisor))
 
     try:
         yield make
@@ -256,7 +255,7 @@ async def test_a_former_writer_comes_back_fenced_and_rejoins_as_a_standby(build:
     status = await until_async(lambda: world.agent(SOURCE), lambda s: s["role"] == "stopped", within_s=5)
     assert status["fenced"]["reason"] == "no writer's lease: superseded", refused
 
-    back = world.assembly.routes["replication-back"]
+    back = world.site.routes["replication-back"]
     rejoined = await world.agent(
         SOURCE, "/rejoin", {"as": "standby", "upstream": {"host": back.host, "port": back.port}}
     )
@@ -289,7 +288,7 @@ async def test_a_graceful_fence_loses_nothing_and_frees_the_lease_at_once(build:
 
 async def test_the_witness_that_revokes_makes_the_writer_stop(build: Callable[..., Any]) -> None:
     world: Databases = await build()
-    await fetch("POST", f"{world.assembly.endpoint('witness').url}/revoke", {"reason": "failover"}, timeout_s=3)
+    await fetch("POST", f"{world.site.endpoint('witness').url}/revoke", {"reason": "failover"}, timeout_s=3)
     status = await until_async(
         lambda: world.agent(SOURCE), lambda s: s["role"] == "stopped", within_s=SETTINGS.term_s + 2
     )

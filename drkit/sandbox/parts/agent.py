@@ -6,14 +6,7 @@ have replaced: what it was told is on disk (`agent.json`).
 
 The door is *open* while the server is a standby (its `standby.signal` exists; PostgreSQL removes that before it
 accepts a write) or while the lease is valid; *held* between a promotion and the grant of the lease, so that whoever
-called `pg_promote` hears of it when the new writer really may write; *shut* otherwise.
-
-    GET  /status
-    POST /fence       {mode: graceful|immediate, reason}   graceful: clients out, standbys get everything, stop
-    POST /promote     {}                                   as `SELECT pg_promote()` over the door would
-    POST /replication {mode: sync|async, standby}
-    POST /start       {}                                   start a server that ended by itself
-    POST /rejoin      {as: writer} | {as: standby, upstream: {host, port}}
+called `pg_promote` hears of it when the new writer really may write; *shut* otherwise. `_agent_api` is its control API.
 """
 
 from __future__ import annotations
@@ -32,7 +25,8 @@ from drkit.errors import DrkitError
 from drkit.sandbox import postgres
 from drkit.sandbox.links import Endpoint
 from drkit.sandbox.parts import announce, die_with_parent, load_config
-from drkit.sandbox.parts._aio import Answer, Message, answer, serve
+from drkit.sandbox.parts._agent_api import AgentApi
+from drkit.sandbox.parts._aio import serve
 from drkit.sandbox.parts._door import Door, State
 from drkit.sandbox.parts._lease import Refusal, WriterLease, boot_time, log
 from drkit.sandbox.parts._memory import AgentMemory
@@ -187,6 +181,10 @@ class Agent:
         if not self.lease.valid:
             self.lease.drop()
 
+    def wake(self) -> None:
+        """Look at once whether a lease is needed."""
+        self._wake.set()
+
     # -- the lease ---------------------------------------------------------------------------------------------------
 
     async def keep_lease(self) -> None:
@@ -263,86 +261,6 @@ class Agent:
         except OSError as error:
             log(f"synchronous_standby_names not cleared: {error or type(error).__name__}")
 
-    # -- what drkit and the supervisor may ask -----------------------------------------------------------------------
-
-    async def handle(self, request: Message) -> Answer:
-        """The control API."""
-        body = request.json()
-        try:
-            match request.method, request.path:
-                case "GET", "/status":
-                    pass
-                case "POST", "/fence":
-                    mode = body.get("mode", "graceful")
-                    reason = str(body.get("reason") or "asked to")
-                    await asyncio.shield(self.fence(reason, graceful=mode == "graceful"))
-                case "POST", "/promote":
-                    await self._promote()
-                case "POST", "/replication":
-                    await self._replicate(str(body["mode"]), str(body.get("standby", "*")))
-                case "POST", "/start":
-                    if self.process is None and self.memory.fenced is None:
-                        await self.start_server()
-                case "POST", "/rejoin":
-                    await self._rejoin(body)
-                case _:
-                    return answer({"error": f"no {request.method} {request.path}"}, 404)
-        except (DrkitError, OSError) as error:
-            return answer({"error": str(error), **await self.status()}, 409)
-        return answer(await self.status())
-
-    async def _promote(self) -> None:
-        await self.sql.ask("SELECT pg_promote(true, 60)")
-        self._wake.set()
-        deadline = boot_time() + self.acquire_within_s + 1
-        while not self.may_write:
-            if self.process is None or boot_time() > deadline:
-                raise DrkitError(f"promoted, but not a writer: {self.why_shut()}")
-            await asyncio.sleep(0.02)
-
-    async def _replicate(self, mode: str, standby: str) -> None:
-        if mode not in ("sync", "async"):
-            raise ValueError(f"mode is sync or async, not {mode!r}")
-        quoted = standby if standby == "*" else '"' + standby.replace('"', '""') + '"'
-        names = quoted.replace("'", "''") if mode == "sync" else ""
-        await self.sql.run(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'", "SELECT pg_reload_conf()")
-
-    async def _rejoin(self, body: dict[str, Any]) -> None:
-        if self.process is not None:
-            raise DrkitError("the server is running; fence it first")
-        match body.get("as"):
-            case "writer":  # refused by the witness if anybody else was the writer meanwhile
-                self.memory.unfence()
-                await self.start_server()
-            case "standby":
-                upstream = Endpoint(str(body["upstream"]["host"]), int(body["upstream"]["port"]))
-                password = self.replicator_password.read_text().strip()
-                await asyncio.to_thread(postgres.replace_with_clone, self.server, upstream, password)
-                self.memory.forget()
-                await self.start_server()
-            case other:
-                raise ValueError(f"as is writer or standby, not {other!r}")
-
-    async def status(self) -> dict[str, Any]:
-        """What is so now. What the server itself says is null while it does not answer."""
-        running = self.process is not None
-        role = "stopped"
-        if running:
-            role = "standby" if self.standby else "primary" if self.may_write and self.lease.valid else "promoting"
-        return {
-            "site": self.site,
-            "role": role,
-            "postgres_pid": self.process.pid if self.process is not None else None,
-            "fenced": self.memory.fenced,
-            "lease": {
-                "held": self.lease.held,
-                "epoch": self.lease.epoch,
-                "remaining_s": round(self.lease.remaining_s, 3),
-            },
-            "sessions": len(self.door.sessions),
-            **await self.sql.describe(answering=running),
-        }
-
 
 async def run(config: dict[str, Any]) -> None:
     """Serve until SIGTERM.
@@ -356,7 +274,7 @@ async def run(config: dict[str, Any]) -> None:
     if config.get("fenced") and not agent.server.standby_signal.exists():
         agent.memory.fence(str(config["fenced"]))
     port = await agent.door.listen(config["host"], int(config.get("port", 0)))
-    _, admin_port = await serve(agent.handle, config["host"], int(config.get("admin_port", 0)))
+    _, admin_port = await serve(AgentApi(agent).handle, config["host"], int(config.get("admin_port", 0)))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
