@@ -18,8 +18,8 @@ def confirmed(settings: Settings, what: str, name: str, flag: str, given: str | 
     if given is None:
         if not settings.can_ask:
             raise UsageError(
-                f"{what} needs a confirmation, and there is no terminal to ask on",
-                hint=f"add {flag} {name}", code="E0220",
+                f"this must be confirmed, and there is no terminal to ask on\n{what}",
+                hint=f"add {flag} {name}", code="E0222",
             )  # fmt: skip
         given = ask(f"{what}\nType {name} to go on: ")
     if given != name:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from drkit.cli import author, doctor, help, plan, sandbox, steer, watch
+from drkit.cli import author, chaos, doctor, drill, failover, help, plan, report, runner, sandbox, steer, watch
 
 
 def register(app: typer.Typer) -> None:
     """Put every command on `app`."""
-    for group in (plan, doctor, watch, steer, sandbox, author, help):
+    for group in (failover, plan, doctor, watch, steer, report, drill, chaos, sandbox, author, help, runner):
         group.register(app)

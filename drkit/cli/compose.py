@@ -6,10 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from drkit.errors import Exit
+
 if TYPE_CHECKING:
+    from drkit.cli.measuring import Readings
     from drkit.context import Context
+    from drkit.engine.runner import Means
+    from drkit.engine.runs import Request, RunFolder
     from drkit.model.environment import Environment
     from drkit.model.ports import Holder
+    from drkit.report import Story
 
 
 @asynccontextmanager
@@ -41,3 +47,48 @@ async def holder(environment: Environment) -> Holder | None:
 
     found = await anyio.to_thread.run_sync(look, open_objects(environment), environment.name)
     return None if found is None else found[1]
+
+
+def means(request: Request, folder: RunFolder) -> Means:
+    """What a runner carries a run out with."""
+    from drkit.catalog import Catalog
+    from drkit.cli import manual
+    from drkit.cli.measuring import Readings
+    from drkit.context import Providers
+    from drkit.engine.runner import Means
+    from drkit.providers.objects import open_objects
+    from drkit.providers.secrets import Secrets
+
+    environment = request.environment
+    secrets = Secrets(environment)
+    readings = Readings(request, folder, secrets)
+    return Means(
+        catalog=Catalog(),
+        providers=Providers(environment, secrets),
+        secrets=secrets,
+        objects=open_objects(environment),
+        attach=readings.attach,
+        settle=readings.settle,
+        judge=lambda folder, state: judge(folder, readings),
+        papers={"manual.md": manual.page(request.plan).encode()},
+    )
+
+
+def judge(folder: RunFolder, readings: Readings) -> Exit | None:
+    """Write the report of a run that has ended, and say whether its objectives were met."""
+    from drkit.cli import report, seen
+    from drkit.measure.findings import journaled
+
+    look = seen.read(folder)
+    readings.keep(journaled(look.rows))
+    told = report.story(look)
+    report.write_files(told, report.folder_of(look))
+    return verdict(told)
+
+
+def verdict(told: Story) -> Exit | None:
+    """Met, or not: an objective that was not measured was not met. None: there was none, or the run is not done."""
+    wanted = (told.report.recovery_time.objective_seconds, told.report.data_loss.objective_seconds)
+    if told.report.outcome != "done" or wanted == (None, None):
+        return None
+    return Exit.DONE if told.verdict.code == "met" else Exit.MISSED

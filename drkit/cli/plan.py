@@ -100,6 +100,12 @@ def show(settings: Settings, planned: Planned) -> None:
     if planned.evidence is not None:
         say.line()
         show_evidence(settings, planned.evidence)
+    show_plan(settings, plan)
+
+
+def show_plan(settings: Settings, plan: Plan) -> None:
+    """Print a plan's steps and totals."""
+    say = settings.say
     say.line()
     say.table(("#", "step", "will do", "in", "needs", "limit", ""), [_row(step) for step in plan.steps])
     say.line()
@@ -107,7 +113,7 @@ def show(settings: Settings, planned: Planned) -> None:
         say.line(f"{changed.name} is {changed.value} instead of {changed.default} (by {changed.by})")
     for warning in plan.warnings:
         say.line(f"WARN  {warning}", style="yellow")
-    say.line(_totals(plan))
+    say.line(totals(plan))
 
 
 def show_evidence(settings: Settings, evidence: Evidence) -> None:
@@ -155,7 +161,8 @@ def _row(step: PlanStep) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _totals(plan: Plan) -> str:
+def totals(plan: Plan) -> str:
+    """How many steps, changes, points of no return, approvals; and the objectives."""
     from drkit.model.values import show_duration
 
     gates = sum(step.kind == "gate" for step in plan.steps)

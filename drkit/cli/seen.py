@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from drkit.errors import Exit, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from drkit.engine.fold import Run
     from drkit.engine.runs import RunFolder
@@ -23,6 +23,8 @@ class Seen:
     folder: RunFolder
     run: Run | None = None
     rows: list[Row] = field(default_factory=list)
+    starting: Callable[[], bool] = lambda: False
+    """A runner that we started is still there, though it may not have said so yet."""
 
     @property
     def state(self) -> RunState:
@@ -40,7 +42,7 @@ class Seen:
         """A runner carries it out right now, on this machine."""
         from drkit.engine.runs import alive
 
-        return alive(self.folder)
+        return alive(self.folder) or self.starting()
 
     def take(self, rows: Iterable[Row]) -> None:
         """Read on."""

@@ -16,8 +16,8 @@ from drkit.errors import Refused
 
 if TYPE_CHECKING:
     from drkit.cli.seen import Seen
+    from drkit.engine.orders import Order, Reply
     from drkit.engine.runs import RunFolder
-    from drkit.model.events import Fact
 
 
 PANEL = "Steer a run"
@@ -186,25 +186,27 @@ def _me() -> dict[str, Any]:
     return {"name": login(), "uid": os.getuid(), "how": "terminal"}
 
 
-def send(folder: RunFolder, fact: Fact) -> bool:
-    """Hand a fact from a person to the runner. True: it has it; False: it was left for whoever resumes the run."""
+def send(folder: RunFolder, fact: Order) -> Reply:
+    """Hand an order to the runner; without one it is left for whoever resumes the run."""
     from drkit.engine import orders
 
-    return bool(orders.send(folder, fact))
+    return orders.send(folder, fact)
 
 
-def order(folder: RunFolder, verb: str, *, reason: str | None = None) -> bool:
+def order(folder: RunFolder, verb: str, *, reason: str | None = None) -> Reply:
     """Send a plain order."""
     from drkit.model.events import Ordered
 
     return send(folder, Ordered(verb=verb, by=_me(), reason=reason))
 
 
-def _deliver(settings: Settings, look: Seen, fact: Fact, what: str) -> None:
+def _deliver(settings: Settings, look: Seen, fact: Order, what: str) -> None:
     run = look.folder.id
-    if send(look.folder, fact):
-        settings.say.note(f"{what}: the run has it.")
-        settings.say.next(f"drkit status {run}")
-        return
-    settings.say.warn(f"{what}: no runner carries out {run} now; it is kept and asked again on resume.")
-    settings.say.next(f"drkit resume {run}")
+    reply = send(look.folder, fact)
+    settings.say.result(
+        {"schema": "drkit.reply/1", "run": run, "order": what, "answer": reply.answer, "why": reply.why},
+        lambda: settings.say.line(f"{what}: {reply.answer}" + (f" ({reply.why})" if reply.why else "")),
+    )
+    if reply.answer == "refused":
+        raise Refused(f"{what}: {reply.why}", hint=f"drkit status {run}", state="The run goes on as it was.")
+    settings.say.next(f"drkit resume {run}" if reply.answer == "queued" else f"drkit status {run}")

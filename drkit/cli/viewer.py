@@ -126,25 +126,31 @@ class Viewer:
         after = f" after {', '.join(busy)}" if busy else ""
         self._words = [f"pausing{after}. Ctrl-C again leaves this screen."]
         self.settings.say.warn(self._words[0])
-        try:
-            order(self.seen.folder, "pause", reason="Ctrl-C")
-        except DrkitError as error:
-            self._words = [f"the pause could not be ordered: {error.message}"]
+        reply = order(self.seen.folder, "pause", reason="Ctrl-C")
+        if reply.answer != "accepted":
+            self._words = [f"the pause is {reply.answer}: {reply.why}"]
             self.settings.say.warn(self._words[0])
 
     def _close(self) -> Exit:
         """The last words: truthful about what the run will do now."""
-        say, run = self.settings.say, self.seen.folder.id
+        say = self.settings.say
         if self._interrupts and (not self.owner or self._interrupts >= 2):
             say.note()
             for text in self._leaving():
                 say.warn(text)
             return Exit.SIGINT
-        if self.seen.run is None:
-            raise DrkitError(f"the runner of {run} ended before it began", hint=f"cat {self.seen.folder.log}")
+        if self.seen.run is None or self.seen.state.seq == 0:
+            raise self._never_began()
         for text in screen.next_words(self.seen.state, self.seen.alive or self.seen.state.outcome is not None):
             say.note(text)
         return exit_code(self.seen)
+
+    def _never_began(self) -> DrkitError:
+        from drkit.engine.runner import failure
+
+        run = self.seen.folder.id
+        said = failure(self.seen.folder)
+        return said or DrkitError(f"the runner of {run} ended before it began", hint=f"drkit logs {run} --raw")
 
     def _leaving(self) -> list[str]:
         run = self.seen.folder.id

@@ -1,35 +1,23 @@
-"""The real command, in a process of its own, with a private state home and no colours."""
+"""Fixtures of the command line's tests."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Result = subprocess.CompletedProcess[str]
-Drkit = Callable[..., Result]
+from cli_lab import PROJECT, WALK, Lab
 
 
 @pytest.fixture
-def drkit(tmp_path: Path, private_state_home: Path) -> Drkit:
-    """Run `drkit WORDS...` in an empty project folder; no terminal on any end."""
-    project = tmp_path / "project"
-    project.mkdir()
+def lab(tmp_path: Path, private_state_home: Path) -> Lab:
+    """A project with one environment and one runbook."""
+    folder = tmp_path / "lab"
+    for name in ("runbooks", "made", "store"):
+        (folder / name).mkdir(parents=True)
+    (folder / "drkit.toml").write_text(PROJECT.format(folder=folder, uid=os.getuid()))
+    (folder / "runbooks" / "walk.yaml").write_text(WALK.format(folder=folder))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DRKIT_")}
-
-    def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 30.0) -> Result:
-        return subprocess.run(
-            [sys.executable, "-m", "drkit.cli", *words],
-            cwd=cwd or project,
-            env=clean | {"DRKIT_SANDBOX_DIR": str(tmp_path / "sandbox"), "COLUMNS": "160"} | (env or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-        )
-
-    return run
+    found = Lab(folder, clean | {"DRKIT_SANDBOX_DIR": str(tmp_path / "sandbox"), "COLUMNS": "160"})
+    found.healthy(False)
+    return found

@@ -1,0 +1,163 @@
+"""`drkit drill run`: a runbook under a scenario, measured. In the sandbox also: bring the world up, and down again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drkit.cli import environment as environments
+from drkit.cli.settings import Settings
+from drkit.errors import DrkitError, Exit, Refused, UsageError
+
+if TYPE_CHECKING:
+    from drkit.model.environment import Environment
+    from drkit.model.plan import Plan
+    from drkit.model.scenario import Scenario
+
+group = typer.Typer(no_args_is_help=True, help="Rehearse a recovery, measured.")
+
+RUNBOOK = "runbook/"
+ScenarioArgument = Annotated[str, typer.Argument(help="Name or file of a scenario.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter.")]
+ConfirmOption = Annotated[
+    str | None, typer.Option("--confirm", metavar="ENVIRONMENT", help="Outside the sandbox: instead of typing it.")
+]
+Production = Annotated[bool, typer.Option("--allow-production", help="Without it production is never broken.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve everything; break nothing.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as it has begun.")]
+Foreground = Annotated[bool, typer.Option("--foreground", help="In this process (CI, systemd).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Put `drill` on `app`."""
+    app.add_typer(group, name="drill", rich_help_panel="Rehearse")
+
+
+@group.command("run")
+def run(
+    ctx: typer.Context,
+    scenario: ScenarioArgument,
+    runbook: Annotated[str | None, typer.Option("--runbook", "-r", help="Instead of the one it names.")] = None,
+    changes: SetOption = None,
+    confirm: ConfirmOption = None,
+    allow_production: Production = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave a sandbox that this drill started running.")] = False,
+    dry_run: DryRun = False,
+    detach: Detach = False,
+    foreground: Foreground = False,
+) -> None:
+    """Break things as a scenario says, let the runbook recover, measure it. Exit 0 if objectives are met, 4 if not."""
+    settings: Settings = ctx.obj
+    started = _sandbox_up(settings)
+    finished = False
+    try:
+        code = rehearse(
+            settings, scenario, runbook, changes, confirm=confirm, allow_production=allow_production,
+            dry_run=dry_run, detach=detach, foreground=foreground, kind="drill",
+        )  # fmt: skip
+        finished = code in (Exit.DONE, Exit.MISSED, Exit.ROLLED_BACK) and not detach
+    except DrkitError as error:
+        finished = error.exit_code in (Exit.USAGE, Exit.REFUSED, Exit.LOCKED)  # nothing was touched: nothing to look at
+        raise
+    finally:
+        if started and finished and not keep:
+            _sandbox_down(settings)
+        elif started:
+            settings.say.note("The sandbox goes on.  Stop it: drkit sandbox down")
+    raise typer.Exit(int(code))
+
+
+def rehearse(
+    settings: Settings,
+    scenario: str,
+    runbook: str | None,
+    changes: list[str] | None,
+    *,
+    confirm: str | None,
+    allow_production: bool,
+    dry_run: bool,
+    detach: bool,
+    foreground: bool,
+    kind: str,
+) -> Exit:
+    """Compile a scenario (with a runbook, for a drill), have it confirmed, carry it out; how it ended."""
+    from drkit.catalog import Catalog
+    from drkit.cli import launch
+    from drkit.cli import plan as plans
+    from drkit.cli.steer import pairs
+    from drkit.drill.compile import compile_drill, policy
+    from drkit.engine.runs import Request
+    from drkit.plan.files import load_runbook, load_scenario
+
+    environment = environments.load(settings)
+    with launch.waiting(foreground=foreground, needed=not dry_run) as waiting:
+        loaded = load_scenario(environments.find_file("scenario", scenario))
+        named = runbook or _named(loaded.scenario)
+        book = None if kind == "run" or named is None else load_runbook(environments.find_file("runbook", named))
+        if kind == "drill" and book is None:
+            raise UsageError(f"{scenario} runs no runbook", hint=f"drkit chaos run {scenario}")
+        plan = compile_drill(loaded, book, environment, Catalog(), parameters=pairs(changes))
+        if dry_run:
+            settings.say.result(plan.model_dump(mode="json", by_alias=True), lambda: plans.show_plan(settings, plan))
+            settings.say.note("Dry run: nothing was broken, and no run was started.")
+            return Exit.DONE
+        settings.say.note(plans.head(plan), style="bold")
+        settings.say.note(f"  {loaded.scenario.hypothesis}")
+        settings.say.note(f"  {plans.totals(plan)}")
+        confirmed = _permitted(settings, environment, plan, confirm, allow_production)
+        request = Request(
+            run=waiting.folder.id, kind=kind, plan=plan, environment=environment, by=launch.me(environment),
+            wall=time.time(), drill=True, policy=policy(loaded.scenario), confirmed=confirmed,
+            project=str(Path.cwd()),
+        )  # fmt: skip
+        waiting.begin(request)
+    if foreground:
+        return launch.in_process(settings, waiting.folder)
+    return launch.follow(settings, waiting, detach=detach)
+
+
+def _named(scenario: Scenario) -> str | None:
+    """The runbook that the scenario's method runs."""
+    return next((step.run.removeprefix(RUNBOOK) for step in scenario.method if step.run is not None), None)
+
+
+def _permitted(
+    settings: Settings, environment: Environment, plan: Plan, confirm: str | None, allow_production: bool
+) -> str | None:
+    """What was typed to permit breaking things; None in the sandbox, where nothing is asked."""
+    from drkit.cli import asking
+
+    if environment.kind == "sandbox":
+        return None
+    if environment.kind == "production" and not allow_production:
+        raise Refused(
+            f"{environment.name} is production: nothing is broken there unasked", hint="add --allow-production"
+        )
+    what = f"{plan.scenario} will break things in {environment.name.upper()}, on purpose."
+    return asking.confirmed(settings, what, environment.name, "--confirm", confirm)
+
+
+def _sandbox_up(settings: Settings) -> bool:
+    """Start the sandbox if it is what was asked for and does not run; whether we did."""
+    if settings.env != environments.SANDBOX:
+        return False
+    from drkit.cli.sandbox import where
+    from drkit.sandbox import world
+
+    folder = where()
+    if world.status(folder)["up"]:
+        return False
+    settings.say.note(f"Starting the sandbox in {folder} (about half a minute)")
+    world.up(folder, tell=lambda part: settings.say.note(f"  ready  {part}") if settings.verbosity > 0 else None)
+    return True
+
+
+def _sandbox_down(settings: Settings) -> None:
+    from drkit.cli.sandbox import where
+    from drkit.sandbox import world
+
+    world.down(where())
+    settings.say.note("The sandbox that this drill started is down again.")

@@ -1,0 +1,166 @@
+"""Start a run: a runner in a session of its own while we still plan, *go* once people said yes, then only watch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drkit.cli.settings import Settings
+from drkit.errors import DrkitError, Exit, UsageError
+
+if TYPE_CHECKING:
+    from drkit.cli.seen import Seen
+    from drkit.engine.runner import Spawned
+    from drkit.engine.runs import Request, RunFolder, Start
+    from drkit.model.environment import Environment
+
+#: A runner that has not written its first event by then has not begun.
+BEGINS_WITHIN_S = 60.0
+
+
+@dataclass
+class Waiting:
+    """A run folder, and (unless the run is to stay in this process) a runner that waits for *go*."""
+
+    folder: RunFolder
+    spawned: Spawned | None
+    begun: bool = False
+
+    def begin(self, request: Request, start: Start | None = None) -> None:
+        """Write the request down, durably, and say go."""
+        self.folder.ask(request)
+        if start is not None:
+            self.folder.plan_start(start)
+        self.begun = True
+        if self.spawned is not None:
+            self.spawned.go()
+
+
+@contextmanager
+def waiting(*, foreground: bool, needed: bool = True) -> Iterator[Waiting]:
+    """A new run that leaves nothing behind unless it is told to begin. Not `needed`: only its folder is made."""
+    from drkit.engine import runs
+
+    folder = runs.new()
+    found = Waiting(folder, None if foreground or not needed else spawn(folder))
+    try:
+        yield found
+    finally:
+        if not found.begun:
+            if found.spawned is not None:
+                found.spawned.forget()
+            folder.discard()
+
+
+def spawn(folder: RunFolder) -> Spawned:
+    """Start a runner for this folder. UsageError if no process can be started."""
+    from drkit.engine import runner
+
+    try:
+        return runner.spawn(folder, [sys.executable, "-m", "drkit.cli", "_runner", str(folder.path)])
+    except OSError as error:
+        raise UsageError(f"no runner can be started: {error.strerror}") from error
+
+
+def me(environment: Environment) -> dict[str, Any]:
+    """Who types here, as the environment knows them."""
+    from drkit.engine.orders import identity
+
+    return identity(environment.people, os.getuid(), "terminal")
+
+
+def orders(by: dict[str, Any], wanted: Sequence[tuple[str, str | None, str | None, dict[str, Any]]]) -> tuple[Any, ...]:
+    """Orders (verb, step, reason, args) as a runner takes them before anything else."""
+    from drkit.model.events import Ordered
+
+    return tuple(
+        Ordered(verb=verb, by=by, step=step, reason=reason, args=args).to_json() for verb, step, reason, args in wanted
+    )
+
+
+def follow(settings: Settings, waiting: Waiting, *, detach: bool) -> Exit:
+    """Watch a run that was told to begin; with `detach` only until it has begun."""
+    from drkit.cli.seen import Seen
+    from drkit.cli.viewer import Viewer
+
+    spawned = waiting.spawned
+    seen = Seen(waiting.folder)
+    if spawned is not None:
+        seen.starting = lambda: not spawned.gone()
+    if detach:
+        return _begun(settings, seen)
+    code = Viewer(settings, seen, owner=True, wait=settings.can_ask).show()
+    if seen.run is not None and seen.state.outcome is not None:
+        summary(settings, seen)
+    return code
+
+
+def summary(settings: Settings, seen: Seen) -> None:
+    """The verdict of a run that has ended, and where its report is; nothing is claimed that the report does not say."""
+    from drkit.cli import report
+
+    told = report.story(seen)
+    settings.say.line(f"{told.verdict.word}: {told.verdict.line}")
+    page = report.folder_of(seen) / "report.html"
+    if page.exists():
+        settings.say.line(f"Report: {page}")
+    else:
+        settings.say.warn(f"The report is not there: drkit report {seen.folder.id} makes it.")
+    settings.say.next(f"drkit report {seen.folder.id}", f"drkit evidence verify {seen.folder.id}")
+
+
+def in_process(settings: Settings, folder: RunFolder) -> Exit:
+    """Carry a run out in this process: signals pause it, a failure or a question ends it with its exit code."""
+    import threading
+
+    import anyio
+
+    from drkit.cli import compose, saying
+    from drkit.cli.seen import Seen
+    from drkit.engine import journal, runner
+
+    over = threading.Event()
+
+    def tell() -> None:
+        seen = Seen(folder)
+        for rows in journal.follow(folder.journal, stop=over.is_set):
+            for row in rows:
+                seen.take([row])
+                for line in saying.words(row, seen.state):
+                    settings.say.line(line)
+
+    teller = threading.Thread(target=tell, name="teller")
+    teller.start()
+    try:
+        return anyio.run(lambda: runner.carry_out(folder, compose.means(folder.request(), folder), stay=False))
+    finally:
+        over.set()
+        teller.join()
+
+
+def _begun(settings: Settings, seen: Seen) -> Exit:
+    from drkit.engine.journal import Tail
+    from drkit.engine.runner import failure
+
+    deadline = time.monotonic() + BEGINS_WITHIN_S
+    run = seen.folder.id
+    with Tail(seen.folder.journal) as tail:
+        while time.monotonic() < deadline:
+            seen.take(tail.new())
+            if seen.run is not None and seen.state.began_t is not None:
+                settings.say.result({"schema": "drkit.begun/1", "run": run}, lambda: settings.say.line(run))
+                settings.say.next(f"drkit status {run} --watch", f"drkit abort {run}")
+                return Exit.DONE
+            error = failure(seen.folder)
+            if error is not None:
+                raise error
+            time.sleep(0.05)
+    raise DrkitError(
+        f"run {run} has not begun within {BEGINS_WITHIN_S:g} s", hint=f"drkit logs {run} --raw",
+        state="It may still begin: look before you start another.",
+    )  # fmt: skip
