@@ -14,13 +14,17 @@ from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
 from drkit.model.values import Json
+from drkit.providers.aws import Aws
 from drkit.providers.ssh import Ssh
+
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()"
+"""Python that ends with 0 if a connection to ADDRESS PORT can be made."""
 
 
 class Files(Params):
     """A JSON file on every host of a group, and the service that reads it."""
 
-    site: SiteName
+    site: SiteName = "target"
     """Site of the hosts."""
     role: str
     """Their role."""
@@ -128,6 +132,62 @@ def configured_back(p: Configure, before: FilesState, after: FilesState | None) 
     return configure.use(p.but(values=former[0]))
 
 
+class Provide(Files):
+    """What the service needs to know here: its secret's current version, its database, and further values."""
+
+    secret: str
+    """Secret that the service logs in with; its current version is written down beside the configuration."""
+    database: str
+    """Database of the environment that the service must reach from the host."""
+    values: dict[str, Json] = {}
+    """Further values by dotted name."""
+
+
+class Provided(FilesState):
+    """The file everywhere, and what it should say."""
+
+    secret_version: str | None
+    """Current version of the secret in this region."""
+    reached: list[str]
+    """Hosts from which the database that the file names takes connections."""
+
+
+@probe("config.provided")
+async def provided(ctx: Context, p: Provide) -> Provided:
+    """Read the file on every host, the secret's version, and try the database that the file names from there."""
+    seen = await files(ctx, p)
+    request = {"SecretId": p.secret}
+    described = await ctx.use(Aws).call(ctx.site(p.site).name, "secretsmanager", "describe_secret", request)
+    stages: dict[str, list[str]] = described.get("VersionIdsToStages", {})
+    reached = [f.host for f in seen.files if await _reaches(ctx, f.host, *_written(f).rsplit(":", 1))]
+    version = next((name for name, labels in stages.items() if "AWSCURRENT" in labels), None)
+    return Provided(files=seen.files, secret_version=version, reached=reached)
+
+
+@action("config.provide", observe=provided, repeat="safe", unfenced=False, timeout_s=40)
+async def provide(ctx: Context, p: Provide, before: Provided) -> None:
+    """Write values and the secret's version into the file on every host."""
+    values: dict[str, Json] = {**p.values, "secret_version": before.secret_version}
+    await configure(ctx, Configure(site=p.site, role=p.role, path=p.path, service=p.service, values=values), before)
+
+
+@provide.check
+def is_provided(p: Provide, now: Provided) -> State:
+    """Every host has every value and the current secret's version, and reaches the database its file names."""
+    if not all(file.known for file in now.files) or now.secret_version is None:
+        return State.UNKNOWN
+    if len(now.reached) < len(now.files):
+        return State.UNKNOWN
+    wanted: dict[str, Json] = {**p.values, "secret_version": now.secret_version}
+    return State.HOLDS if all(changed(f.content, wanted) == f.content for f in now.files) else State.ABSENT
+
+
+@provide.undo
+def stays_provided(p: Provide, before: Provided, after: Provided | None) -> Use | None:
+    """Left: it is what this region's servers need to know whenever they serve."""
+    return None
+
+
 class Switch(Files):
     """Point a service at a database, and restart it one host after the other."""
 
@@ -150,13 +210,14 @@ async def database_used(ctx: Context, p: Switch) -> Using:
     """Read the file on every host, look where the database is for them, and whether they reach it."""
     host, port = _address(ctx, p)
     seen = await files(ctx, p)
-    reached = []
-    for file in seen.files:
-        connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()"
-        done = await ctx.use(Ssh).run(file.host, ["python3", "-c", connect, host, str(port)])
-        if done.exit_code == 0:
-            reached.append(file.host)
+    reached = [file.host for file in seen.files if await _reaches(ctx, file.host, host, str(port))]
     return Using(files=seen.files, address=f"{host}:{port}", reached=reached)
+
+
+async def _reaches(ctx: Context, host: str, address: str, port: str) -> bool:
+    """Whether a connection can be made from a host."""
+    done = await ctx.use(Ssh).run(host, ["python3", "-c", CONNECT, address, port], timeout_s=4)
+    return done.exit_code == 0
 
 
 def _address(ctx: Context, p: Switch) -> tuple[str, int]:

@@ -141,6 +141,15 @@ class Traveller:
         match visit:
             case "browse":
                 return self._why(await self._visitor.ask("GET", "/catalog"), "products")
+            case "login":
+                return self._why(await self._visitor.ask("POST", "/login", {"login": "synthetic"}), "session")
+            case "pay":
+                if self._order_id is None:
+                    return "there is no order to pay"
+                return self._why(await self._visitor.ask("POST", "/pay", {"order_id": self._order_id}), "amount")
+            case "upload":
+                answer = await self._visitor.ask("POST", "/upload", {"reference": self._reference}, timeout_s=4)
+                return self._why(answer, "key")
             case "order":
                 body = {"sku": "probe", "quantity": 1, "customer": "synthetic", "reference": self._reference}
                 answer = await self._visitor.ask("POST", "/orders", body)

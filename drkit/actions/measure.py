@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from drkit.actions.dns import Name, answers
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import Unobservable
@@ -141,3 +142,44 @@ async def impairment(ctx: Context, p: Suspect) -> Impairment:
             group.start_soon(ask)
     failing = sum(word == "failing" for word in said.values())
     return Impairment.model_validate({**said, "failing": failing, "users_success_rate": rate[0] if rate else None})
+
+
+class Convergence(Params):
+    """What users must see before they are counted as moved."""
+
+    to: SiteName = "target"
+    """Side that must serve them all."""
+    over_s: float = 1.5
+    """Stretch of the users' readings to judge by, in seconds."""
+
+
+class Converged(Observation):
+    """How far users have moved. `ok`: all of them, at the objective, and every DNS server says so."""
+
+    ok: bool
+    success_rate: float
+    writes_ok: int
+    served_by: dict[str, int]
+    dns: str
+    """Site that every DNS answer leads to, else `mixed`."""
+    caches_s: int
+    """Longest time for which a resolver will still give its present answer."""
+
+
+@probe("measure.converged", side="neither")
+async def converged(ctx: Context, p: Convergence) -> Converged:
+    """Compare what users see, who serves them, and what DNS tells them."""
+    to = ctx.site(p.to).name
+    seen = await look_at_users(ctx, p.over_s)
+    told = await answers(ctx, Name())
+    prober = ctx.environment.prober
+    good = seen.success_rate >= (prober.objective if prober else 1.0) and seen.writes_ok > 0
+    moved = set(seen.served_by) == {to} and told.all == to
+    return Converged(
+        ok=good and moved,
+        success_rate=seen.success_rate,
+        writes_ok=seen.writes_ok,
+        served_by=dict(seen.served_by),
+        dns=told.all,
+        caches_s=max((each.ttl_s for each in told.answers if not each.authoritative), default=0),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drkit.actions.aws_ssm import read_parameter, write_parameter
+from drkit.actions.config import CONNECT
 from drkit.actions.service import hosts_of
 from drkit.catalog import action, probe
 from drkit.context import Context
@@ -11,8 +12,6 @@ from drkit.model.environment import Address
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.ssh import Ssh
-
-_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()"
 
 
 class Path(Params):
@@ -48,7 +47,7 @@ async def state(ctx: Context, p: Path) -> PathState:
     through: list[str] = []
     stuck: dict[str, str] = {}
     for host in hosts_of(ctx, p.origin, p.role):
-        argv = ["python3", "-c", _CONNECT, address.host, str(address.port)]
+        argv = ["python3", "-c", CONNECT, address.host, str(address.port)]
         try:
             done = await ctx.use(Ssh).run(host.name, argv, timeout_s=4)
         except Unobservable as error:

@@ -20,6 +20,7 @@ from drkit.model.environment import (
     Site,
     Witness,
 )
+from drkit.model.values import Json
 from drkit.sandbox import schema
 from drkit.sandbox.layout import (
     DATABASE_NAME,
@@ -39,6 +40,22 @@ from drkit.sandbox.links import Endpoint
 from drkit.sandbox.worksite import Worksite
 
 ACCOUNT = "123456789012"
+PARAMETERS: dict[str, Json] = {"sustained": "1s", "hold": "5s", "watch": "2s"}
+"""How long things must last here, where nobody's customers wait; plans and reports show them as shortened."""
+_METADATA = "the sandbox's cloud keeps this as metadata only: "
+SIMULATED = {
+    "aws.network.open": _METADATA + "no packet takes these routes",
+    "aws.kms.grant": _METADATA + "a grant keeps nobody out (encryption is real)",
+    "aws.ec2.launch-template": _METADATA + "no instance boots",
+    "aws.ec2.restore-volume": _METADATA + "a volume holds no bytes",
+    "aws.elasticache.create": _METADATA + "there is no cache server",
+    "aws.autoscaling.scale": _METADATA + "instances are counted, none boots",
+    "aws.elb.open": _METADATA + "web ACL and target health; users go through the region's edge",
+    "aws.security.guard": _METADATA + "web ACL, audit trail and threat detection watch nothing",
+    "aws.iam.identities": _METADATA + "roles keep nobody out",
+    "vpn.prefer": "no BGP session is real; the connections tried from on-prem are",
+}
+"""Actions whose subject no part of the sandbox makes real; counted in the verdict's line."""
 Kind = Literal["slack", "pagerduty", "statuspage", "mail", "webhook"]
 Audience = Literal["responders", "stakeholders", "customers", "regulator", "drill"]
 
@@ -80,6 +97,8 @@ def environment_of(world: Worksite) -> Environment:
         runbook="reliabletech",
         rto=60.0,
         rpo=5.0,
+        parameters=PARAMETERS,
+        simulated=SIMULATED,
         control=world.control,
     )
 
