@@ -70,13 +70,20 @@ def attach(environment: Environment) -> Attached:
 
 
 def journaled(rows: Iterable[Row]) -> tuple[ReadingsRef, ...]:
-    """The readings that a run names, each as it was journaled last."""
+    """The readings that a run names, each as it was journaled last.
+
+    Ledgers are taken as they were when the database was last compared with them: what they acknowledged later cannot
+    be in what was found.
+    """
     last: dict[str, ReadingsRef] = {}
+    compared: dict[str, ReadingsRef] = {}
     for row in rows:
         if isinstance(row.fact, Measured):
             ref = ReadingsRef.model_validate(row.fact.readings)
             last[ref.path] = ref
-    return tuple(last.values())
+            if ref.kind == "present":
+                compared = {path: kept for path, kept in last.items() if kept.kind in ("canary", "orders")}
+    return tuple((last | compared).values())
 
 
 def instants(rows: Iterable[Row], plan: Plan) -> Instants:
@@ -160,7 +167,7 @@ def findings(refs: Sequence[ReadingsRef], when: Instants, *, folders: Sequence[P
     if recovered is None:
         reasons.append("no probe readings: recovery time was not measured")
     entries = ledgers.writes((*by_kind["canary"], *by_kind["orders"]))
-    lost, present = _loss(by_kind, entries, recovered, clock.t(when.fenced_s))
+    lost, present = _loss(by_kind, entries, seen, recovered, clock.t(when.fenced_s))
     if lost is None:
         reasons.append(
             "no ledger of acknowledged writes: data loss was not measured"
@@ -234,11 +241,17 @@ def _recovery(probes: Sequence[Readings], seen: Sequence[Journey], when: Instant
 
 
 def _loss(
-    by_kind: dict[str, list[Readings]], entries: Sequence[Write], recovered: Recovery | None, fenced_t: float | None
+    by_kind: dict[str, list[Readings]],
+    entries: Sequence[Write],
+    seen: Sequence[Journey],
+    recovered: Recovery | None,
+    fenced_t: float | None,
 ) -> tuple[Loss | None, frozenset[str] | None]:
-    present = ledgers.present(by_kind["present"][-1]) if by_kind["present"] else None
-    if not entries or present is None:
-        return None, present
+    found = ledgers.present(by_kind["present"][-1]) if by_kind["present"] else None
+    if not entries or found is None:
+        return None, None
+    failed = {j.number for j in seen if j.kind == "order" and j.outcome in ("error", "timeout")}
+    present = ledgers.in_scope(found, entries, failed)
     kept = by_kind["canary"] or by_kind["orders"]
     coverage = Coverage(sorted(t for ledger in kept for t in ledgers.coverage(ledger).instants_t))
     started_t = recovered.outage_started_t if recovered else None

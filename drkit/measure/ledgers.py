@@ -7,7 +7,8 @@ file, `present`, so that the comparison can be made again from files alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,36 +48,76 @@ def first_canary(ledgers: Iterable[Readings]) -> int | None:
     return min((r["n"] for ledger in ledgers for r in ledger.records if r.get("what") == "write"), default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What was found in the database: ids spelled as in `Write.id`, and by order which journey placed it."""
+
+    ids: frozenset[str]
+    journeys: Mapping[str, int]
+
+
 def write_present(
-    path: Path, *, id: str, canary: Iterable[int], orders: Iterable[str], source: dict[str, Json]
+    path: Path,
+    *,
+    id: str,
+    canary: Iterable[int],
+    orders: Iterable[str] | Mapping[str, str],
+    source: dict[str, Json],
 ) -> ReadingsRef:
     """Record which canary numbers and order ids the database holds; `source` says who answered (host, identity).
 
-    The caller reads both from the recovered primary, limited to what these ledgers are about: canaries from
-    `first_canary` on, orders whose `reference` begins with the id of the orders ledger. The file must not exist yet.
+    The caller takes the heads of the ledgers *first* and then reads both from the recovered primary, limited to what
+    these ledgers are about: canaries from `first_canary` on, orders whose `reference` begins with the id of the orders
+    ledger. `orders` maps ids to references; without references an order that nobody was told about cannot be told
+    from one placed since the heads were taken, and is not counted. The file must not exist yet.
     """
+    references = orders if isinstance(orders, Mapping) else dict.fromkeys(orders, "")
     with ReadingsWriter(path, id=id, kind="present") as writer:
         writer.write({"what": "source", **source})
         for ranges in _batches(_ranges(sorted(set(canary)))):
             writer.write({"what": "canary", "ranges": [list(pair) for pair in ranges]})
-        for ids in _batches(iter(sorted(set(orders)))):
-            writer.write({"what": "orders", "ids": list(ids)})
+        for ids in _batches(iter(sorted(references))):
+            writer.write({"what": "orders", "ids": list(ids), "journeys": [_journey_of(references[id]) for id in ids]})
         writer.write({"what": "end"})
     return head(path)
 
 
-def present(found: Readings) -> frozenset[str] | None:
-    """The ids a `present` file holds, spelled as in `Write.id`. None: it was not finished, so absence means nothing."""
+def present(found: Readings) -> Present | None:
+    """What a `present` file holds. None: it was not finished, so absence means nothing."""
     ids: set[str] = set()
+    journeys: dict[str, int] = {}
     for record in found.records:
         match record["what"]:
             case "canary":
                 ids.update(canary_id(n) for first, last in record["ranges"] for n in range(first, last + 1))
             case "orders":
-                ids.update(order_id(id) for id in record["ids"])
+                names = [order_id(id) for id in record["ids"]]
+                ids.update(names)
+                journeys |= {id: j for id, j in zip(names, record["journeys"], strict=True) if j is not None}
             case "end":
-                return frozenset(ids)
+                return Present(frozenset(ids), journeys)
     return None
+
+
+def in_scope(found: Present, entries: Iterable[Write], failed_orders: Collection[int]) -> frozenset[str]:
+    """What was found, without what was written after the ledgers' heads were taken.
+
+    `failed_orders`: journeys that tried to order and got no good answer; such an order may be there all the same.
+    """
+    known = {write.id for write in entries}
+    last = max((int(id.partition(":")[2]) for id in known if id.startswith("canary:")), default=-1)
+    return frozenset(
+        id
+        for id in found.ids
+        if id in known
+        or (id.startswith("canary:") and int(id.partition(":")[2]) <= last)
+        or found.journeys.get(id) in failed_orders
+    )
+
+
+def _journey_of(reference: str) -> int | None:
+    number = reference.rpartition("-")[2]
+    return int(number) if number.isdigit() else None
 
 
 def _writes(ledger: Readings) -> Iterator[Write]:

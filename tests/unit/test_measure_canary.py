@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -77,15 +78,16 @@ async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
-    folder = tmp_path_factory.mktemp("pg")
-    for step in [folder, *folder.parents]:
-        if os.geteuid() == 0 and str(step).startswith("/tmp/"):
-            step.chmod(step.stat().st_mode | 0o011)  # the server's user has to pass through
-    server = postgres.Server("template", postgres.find_binaries(folder), folder / "data", folder / "run")
-    postgres.initialise(server, PASSWORD, {"fsync": "off"})
-    yield server
-    shutil.rmtree(folder)
+def template() -> Iterator[postgres.Server]:
+    # Not pytest's own folder: each session that starts closes that to the user the servers run as.
+    folder = Path(tempfile.mkdtemp(prefix="drkit-test-"))
+    folder.chmod(0o711)
+    try:
+        server = postgres.Server("template", postgres.find_binaries(folder), folder / "data", folder / "run")
+        postgres.initialise(server, PASSWORD, {"fsync": "off"})
+        yield server
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -239,3 +239,13 @@ def test_of_each_readings_file_the_last_reference_counts(tmp_path: Path) -> None
     early = refs[0].model_copy(update={"count": 3, "head": "sha256:x"})
     facts = [opened(1.0), *(Measured(t=2.0, readings=ref.model_dump(mode="json")) for ref in (early, *refs))]
     assert journaled(rows(facts)) == tuple(refs)
+
+
+def test_ledgers_count_as_they_were_when_the_database_was_compared_with_them(tmp_path: Path) -> None:
+    probes, canary, orders, present = outage(tmp_path)
+    later = [
+        ref.model_copy(update={"count": ref.count + 9, "head": "sha256:later"}) for ref in (probes, canary, orders)
+    ]
+    refs = (probes, canary, orders, present, *later)
+    facts = [opened(1.0), *(Measured(t=2.0, readings=ref.model_dump(mode="json")) for ref in refs)]
+    assert sorted(journaled(rows(facts)), key=str) == sorted([later[0], canary, orders, present], key=str)

@@ -123,12 +123,27 @@ def test_ledgers_give_what_may_be_in_the_database_and_nothing_else(tmp_path: Pat
 
 def test_what_was_found_in_the_database_is_kept_and_read_back(tmp_path: Path) -> None:
     numbers = [*range(5, 1205, 2), 3000, 3001, 3002]
+    orders = {"b": "20261123T094835-edab-17", "a": "20261123T094835-edab-3", "c": "by somebody"}
     ref = ledgers.write_present(
-        tmp_path / "present-k7qd.jsonl", id="k7qd", canary=numbers, orders=["b", "a"], source={"answered_by": "7412"}
+        tmp_path / "present-k7qd.jsonl", id="k7qd", canary=numbers, orders=orders, source={"answered_by": "7412"}
     )
     assert ref.kind == "present"
     found = ledgers.present(readings.read(tmp_path / "present-k7qd.jsonl", upto=ref))
-    assert found == frozenset({f"canary:{n}" for n in numbers} | {"order:a", "order:b"})
+    assert found is not None
+    assert found.ids == frozenset({f"canary:{n}" for n in numbers} | {"order:a", "order:b", "order:c"})
+    assert found.journeys == {"order:b": 17, "order:a": 3}
+
+
+def test_what_was_written_after_the_heads_were_taken_is_not_taken_for_unacknowledged() -> None:
+    found = ledgers.Present(
+        frozenset(
+            {"canary:1", "canary:2", "canary:3", "canary:4", "order:told", "order:timeout", "order:later", "order:x"}
+        ),
+        {"order:told": 5, "order:timeout": 7, "order:later": 9},
+    )
+    entries = [canary(1), canary(3), Write("order:told", 1.0, "", True)]
+    scoped = ledgers.in_scope(found, entries, failed_orders={7})
+    assert scoped == frozenset({"canary:1", "canary:2", "canary:3", "order:told", "order:timeout"})
 
 
 def test_a_comparison_that_was_not_finished_proves_no_absence(tmp_path: Path) -> None:
