@@ -251,7 +251,7 @@ class Executor:
     async def _recover(self, job: Job) -> Fact:
         """After a crash or a lost answer: adopt what is there, wait for what is in progress, report what is absent."""
         action = _action(job)
-        before = _before(job, action)
+        before = _recorded(job, action)
         once = bool(job.command.args.get("once"))
         started = self._clock.monotonic()
         settle_s = 0.0 if once else max(job.step.settle_s, action.settle_s)
@@ -266,8 +266,8 @@ class Executor:
         )  # fmt: skip
         sight, id, attempt = end.sight, job.step.id, job.attempt
         if end.reason == "holds":
-            undo = self._undo(job, action, before, sight.observation)
-            return e.Done(step=id, attempt=attempt, after=sight.look, adopted=True, undo=undo)
+            undo = None if before is None else self._undo(job, action, before, sight.observation)
+            return e.Done(step=id, attempt=attempt, after=sight.look, adopted=True, params=job.plain, undo=undo)
         if end.reason == "absent":
             return e.NotDone(step=id, attempt=attempt, seen=sight.look)
         if sight.checked is State.UNKNOWN:
@@ -362,7 +362,15 @@ def _action(job: Job) -> Action[Any, Any]:
 
 
 def _before(job: Job, action: Action[Any, Any]) -> Observation:
+    before = _recorded(job, action)
+    assert before is not None  # an effect is sent only after its intent
+    return before
+
+
+def _recorded(job: Job, action: Action[Any, Any]) -> Observation | None:
+    """What was there before, as the intent has it; None: there is no intent (somebody says it is done by hand)."""
     look = job.command.args.get("before")
-    value = look.get("value") if isinstance(look, dict) else None
-    observation: Observation = action.observe.answer.model_validate(value)
+    if not isinstance(look, dict):
+        return None
+    observation: Observation = action.observe.answer.model_validate(look.get("value"))
     return observation

@@ -86,7 +86,7 @@ class Run(Moves):
                 self._answer_by_policy(step)
         for timer, (step, at_t) in self.timers.items():
             self.command("timer", "armed again", step, {"timer": timer, "at_t": at_t})
-        self._finishing = False
+        self.state.finishing = False
 
     def _lease(self, fact: e.LeaseChanged) -> None:
         self.state.lease = fact
@@ -135,7 +135,7 @@ class Run(Moves):
     def _conclude(self) -> None:
         """Say `finish` once, when nothing is left to do."""
         state = self.state
-        if state.busy or self._finishing or state.began_t is None or state.outcome is not None:
+        if state.busy or self.state.finishing or state.began_t is None or state.outcome is not None:
             return
         if state.aborting is not None:
             if state.backing_off or not compensation.complete(self):
@@ -146,7 +146,7 @@ class Run(Moves):
             self._finish("done", "every step is done or skipped")
 
     def _finish(self, outcome: str, why: str) -> None:
-        self._finishing = True
+        self.state.finishing = True
         self.command("finish", why, None, {"outcome": outcome})
 
     # Steps
@@ -170,7 +170,9 @@ class Run(Moves):
 
     def _not_needed(self, fact: e.NotNeeded) -> None:
         step = self.working(fact.step, fact.attempt, _LOOKING)
-        if step is not None:
+        if step is not None and step.plan.fences:
+            self.fail(step, f"a fence is never skipped ({fact.why})", "untouched", None)
+        elif step is not None:
             self.end(step, Status.SKIPPED, fact.why)
 
     def _done(self, fact: e.Done) -> None:

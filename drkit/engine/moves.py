@@ -52,7 +52,6 @@ class Moves:
         """What a failed step's `on_failure` orders; carried out when the fact has been dealt with."""
         self._render = render
         self._open = False
-        self._finishing = False
         steps = self.state.steps
         for planned in plan.steps:
             steps[planned.id] = StepState(planned, len(set(planned.needs)))
@@ -297,6 +296,10 @@ class Moves:
         claim = step.claim
         assert claim is not None  # callers look
         step.claim = None
+        if step.plan.fences:
+            step.reason = "its check does not confirm it; a fence is observed, or overridden with the stated loss"
+            self.block(step, Status.FAILED)
+            return
         given: dict[str, Json] = {"by": claim.by, "answer": "approve", "reason": claim.reason, "t": self.state.t}
         shown: dict[str, Json] = {"declared_by": claim.by.get("name"), "reason": claim.reason, "seen": step.seen}
         self.question(

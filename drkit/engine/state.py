@@ -195,6 +195,8 @@ class RunState:
         self.paused: Ordered | None = None
         self.aborting: Ordered | None = None
         self.rolling_back = False
+        self.finishing = False
+        """Nothing is left to do; the end is being recorded."""
         self.until: str | None = None
         self.step_by_step = False
         self.lease: LeaseChanged | None = None
@@ -241,9 +243,11 @@ class RunState:
             return "finished"
         if self.began_t is None:
             return "opened"
-        if self.busy or self.backing_off:
+        if self.busy or self.backing_off or self.finishing:
             if self.aborting:
                 return "rolling_back" if self.rolling_back else "aborting"
+            if self.finishing:
+                return "running"
             return "pausing" if self.paused or self.lease_lost else "running"
         if self.paused or self.lease_lost or any(s.phase in (Phase.BLOCKED, Phase.HELD) for s in self.steps.values()):
             return "paused"

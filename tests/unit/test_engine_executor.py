@@ -237,6 +237,11 @@ def test_declared_done_is_looked_at_once() -> None:
     assert isinstance(fact, e.NotDone) and took_s == 0.0
 
 
+def test_declared_done_although_nothing_was_ever_sent() -> None:
+    fact, _, _ = carried_out("recover", step("a"), World(values={"a": 1}), once=True, before=None)
+    assert isinstance(fact, e.Done) and fact.adopted and fact.undo is None  # nothing of ours to take back
+
+
 def test_after_a_missing_tail_what_must_not_be_repeated_is_not_sent() -> None:
     one = step("a", uses="fake.put-ask")
     fact, _, _ = carried_out("prepare", one, doubtful=True)

@@ -145,6 +145,22 @@ def test_a_fence_is_never_skipped_or_taken_for_done(verb: str) -> None:
     assert refusal(f, order(verb, "fence", DANA, as_="done"))
 
 
+def test_a_fence_declared_done_by_hand_must_be_observed() -> None:
+    f = failed_fence()
+    assert f.take(order("done", "fence")) == ["recover fence"]
+    assert f.absent("fence") == []
+    assert f.status("fence") == "failed"
+    assert "overridden with the stated loss" in str(f.state.steps["fence"].reason)
+    f.take(order("done", "fence"))
+    assert f.done("fence", adopted=True) == ["prepare promote"]
+
+
+def test_no_condition_skips_a_fence() -> None:
+    f = Folding(step("fence", uses="fake.fence", when="false"), step("promote", "fence"))
+    assert f.take(e.NotNeeded(step="fence", attempt=1, why="false")) == []
+    assert f.status("fence") == "failed"
+
+
 def test_pause_lets_what_runs_end_and_resume_goes_on() -> None:
     f = Folding(step("a"), step("b", "a"))
     f.prepared("a")
