@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, get_type_hints
 
 from drkit.context import Context
 from drkit.errors import CatalogError
+from drkit.model.environment import Environment
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, Use
 from drkit.model.values import digest
@@ -84,6 +85,7 @@ class Action(Generic[PT, OT]):
     module: str = ""
     checker: Callable[[PT, OT], bool | State] | None = None
     undoer: Callable[[PT, OT, OT | None], Use | None] | None = None
+    commander: Callable[[PT, Environment], str] | None = None
     fault: bool = False
     mistakes: list[str] = field(default_factory=list)
 
@@ -99,6 +101,11 @@ class Action(Generic[PT, OT]):
     def undo(self, function: Callable[[PT, OT, OT | None], Use | None]) -> Callable[[PT, OT, OT | None], Use | None]:
         """Decorator: the pure function that names the compensation; `after` is None when the outcome is uncertain."""
         self.undoer = function
+        return function
+
+    def by_hand(self, function: Callable[[PT, Environment], str]) -> Callable[[PT, Environment], str]:
+        """Decorator: the pure function that gives the shell command with which a person does the same without drkit."""
+        self.commander = function
         return function
 
     def use(self, params: PT) -> Use:

@@ -29,9 +29,10 @@ class State(StrEnum):
 class Observation(BaseModel):
     """Base of every typed answer of a probe. `answered_by` is the identity of who answered, where that can be had."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     answered_by: str | None = None
+    """Identity of who answered, where that can be had."""
 
 
 class Look(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from drkit.catalog import Catalog
@@ -29,7 +30,8 @@ def check(path: Path | str, environment: Environment | None = None, catalog: Cat
     catalog = catalog or Catalog()
     runbooks = Path(path).parent.parent / "runbooks"
     if isinstance(loaded, LoadedScenario):
-        source, target = loaded.scenario.source or "source", loaded.scenario.target or "target"
+        first, second = _sides(environment.regions if environment else ())
+        source, target = loaded.scenario.source or first, loaded.scenario.target or second
         mistakes = check_scenario(
             loaded, environment, catalog, source=source, target=target, runbooks=runbooks if runbooks.is_dir() else None
         )
@@ -42,7 +44,7 @@ def check(path: Path | str, environment: Environment | None = None, catalog: Cat
         raise FileError(in_order(mistakes))
 
 
-def _sides(regions: tuple[str, ...] | list[str]) -> tuple[str, str]:
+def _sides(regions: Sequence[str]) -> tuple[str, str]:
     """Any two regions will do: roles are replaced by names, whichever they are."""
     return (regions[0], regions[1]) if len(regions) > 1 else ("source", "target")
 

@@ -79,10 +79,7 @@ def _fault(on: Resolving, name: str, given: dict[str, Json], where: Where) -> No
         on.bind(entry, given, (*where, "with"))
     elif entry is not None:
         what = "a gate" if isinstance(entry, Gate) else "a probe" if isinstance(entry, Probe) else "an action"
-        faults = [
-            name for name, each in on.around.catalog.load_all().items() if isinstance(each, Action) and each.fault
-        ]
-        on.wrong((*where, "inject"), f"{name} is {what}, not a fault: nothing would heal it", meant(name, faults))
+        on.wrong((*where, "inject"), f"{name} is {what}, not a fault: nothing would heal it", "drkit actions")
 
 
 def _run(on: Resolving, run: str, where: Where, runbooks: Path | None) -> None:

@@ -147,14 +147,15 @@ def describe(
     document: Document, problems: Iterable[tuple[Where, Any]], model: type[BaseModel], at: Where = ()
 ) -> list[Mistake]:
     """A sentence for each of pydantic's errors. `at` is where in the file the model's data stands."""
-    told: dict[tuple[Where, bool], list[tuple[str, str | None]]] = {}
+    told: dict[tuple[Where, str], list[tuple[str, str | None]]] = {}
     for loc, problem in problems:
-        where, key = _existing(document, (*at, *loc)), problem["type"] == "extra_forbidden"
-        told.setdefault((where, key), []).append(_sentence(loc, where, problem, model))
+        where, kind = _existing(document, (*at, *loc)), problem["type"]
+        which = kind if kind == "extra_forbidden" else str(loc[-1]) if kind == "missing" else ""
+        told.setdefault((where, which), []).append(_sentence(loc, where, problem, model))
     return [
         # A union complains once per alternative; that is one mistake.
-        document.mistake(where, _merged([message for message, _ in said]), said[0][1], key=key)
-        for (where, key), said in told.items()
+        document.mistake(where, _merged([message for message, _ in said]), said[0][1], key=which == "extra_forbidden")
+        for (where, which), said in told.items()
     ]
 
 
@@ -168,7 +169,7 @@ def _merged(messages: list[str]) -> str:
 
 def _sentence(loc: Where, where: Where, problem: Any, model: type[BaseModel]) -> tuple[str, str | None]:
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
-    name = _name(where)
+    name = str(loc[-1]) if loc and loc[-1] in keys_at(model, loc[:-1]) else _name(where)
     if kind == "extra_forbidden":
         return f'unknown key "{loc[-1]}"', meant(str(loc[-1]), keys_at(model, loc[:-1]))
     if kind == "missing":
@@ -270,7 +271,11 @@ def _holds(parent: Json, part: str | int) -> bool:
     return isinstance(parent, list) and isinstance(part, int) and part < len(parent)
 
 
-@lru_cache(maxsize=256)
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """The model's JSON schema, made once."""
-    return model.model_json_schema()
+    return _schema_of(model)
+
+
+@lru_cache(maxsize=256)
+def _schema_of(model: Any) -> dict[str, Any]:
+    return model.model_json_schema()  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from drkit.catalog import Catalog, Gate, action, probe
+from drkit.catalog import Catalog, Gate, action, fault, probe
 from drkit.context import Context
 from drkit.model.environment import Environment, Person, Site
 from drkit.model.observation import Observation
@@ -124,6 +124,26 @@ def frozen(p: Cluster, now: Writer) -> bool:
     return not now.writable
 
 
+@promote.by_hand
+def promote_by_hand(p: Cluster, environment: Environment) -> str:
+    return f"dbctl promote {p.cluster} --at {environment.site(p.region).name}"
+
+
+@fault("db.cut", observe=writer)
+async def cut(ctx: Context, p: Cluster, before: Writer) -> None:
+    """Cut a cluster off."""
+
+
+@cut.check
+def is_cut(p: Cluster, now: Writer) -> bool:
+    return not now.writable
+
+
+@cut.undo
+def mend(p: Cluster, before: Writer, after: Writer | None) -> Use | None:
+    return cut.use(p)
+
+
 class Ask(Params):
     """Wait for a person."""
 
@@ -141,7 +161,9 @@ approve = Gate("ask.approve", Ask, doc="Wait until a person in a role has approv
 def catalog() -> Catalog:
     """A catalog of these entries beside what is installed."""
     catalog = Catalog()
-    catalog._entries.update({each.name: each for each in (replicas, scale, writer, fence, promote, freeze, approve)})
+    catalog._entries.update(
+        {each.name: each for each in (replicas, scale, writer, fence, promote, freeze, cut, approve)}
+    )
     return catalog
 
 

@@ -46,7 +46,7 @@ def test_five_different_mistakes_are_all_reported(tmp_path: Path) -> None:
         '12:81 unknown key "timeot" | did you mean timeout?',
         "13:25 promote promotes, and no fence is certain to be done before it"
         " | let it need a fence: no optional or skippable step may stand between them",
-        '14:23 there is no action, probe or gate "k8s.replica" | did you mean k8s.replicas or k8s.scale?',
+        '14:23 there is no action, probe or gate "k8s.replica" | did you mean k8s.replicas?',
         '14:75 timeout "5 minuts" is not a duration | write 90s, 5m or 1h',
         '15:73 the answer of k8s.replicas has no "redy" | did you mean ready?',
     ]  # fmt: skip
