@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drkit.model.measurements import Attached, ReadingsRef
 
 _CANARY = "select n from canary where n >= %s order by n"
-_ORDERS = "select order_uuid::text as id from orders where reference like %s || '-%%'"
+_ORDERS = "select order_uuid::text as id, reference from orders where reference like %s || '-%%'"
 _POLL_S = 0.25
 #: Beyond the window: what a journey may take to be answered, and some for the prober to write it down.
 _SLACK_S = 4.0
@@ -92,7 +92,7 @@ class Readings:
         path = self._folder.path / f"present-{time.time_ns()}.jsonl"
         return ledgers.write_present(path, id=path.stem, canary=found[0], orders=found[1], source=found[2])
 
-    async def _ask(self, first: int | None, orders_id: str) -> tuple[list[int], list[str], dict[str, Any]]:
+    async def _ask(self, first: int | None, orders_id: str) -> tuple[list[int], dict[str, str], dict[str, Any]]:
         from drkit.providers.postgres import Postgres
 
         sites = sorted(self._environment.databases, key=lambda database: database.site != self._target)
@@ -109,7 +109,7 @@ class Readings:
                 canaries = await postgres.query(name, site, _CANARY, (first or 0,), timeout_s=20)
                 orders = await postgres.query(name, site, _ORDERS, (orders_id,), timeout_s=20)
                 source: dict[str, Any] = {"database": name, "site": site, "answered_by": str(who)}
-                return [row["n"] for row in canaries], [row["id"] for row in orders], source
+                return [row["n"] for row in canaries], {row["id"]: row["reference"] for row in orders}, source
         finally:
             await postgres.aclose()
         raise Unobservable("no database of this environment answers as a primary")
