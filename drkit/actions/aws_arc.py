@@ -56,7 +56,7 @@ class Shift(Cells):
     """Move cells of traffic to a side that was seen to serve."""
 
     stages: list[list[str]] = []
-    """Cells to move, one stage after the other; empty: all at once."""
+    """Cells to move, one stage after the other, in a planned move; empty, or after a loss: all at once."""
     watch: Duration = 2.0
     """After each stage but the last: how long users are watched before the next."""
     abort_below: float = 0.97
@@ -71,7 +71,8 @@ async def routing_control(ctx: Context, p: Shift, before: Controls) -> None:
     await _must_serve(ctx, p)
     to, away = ctx.site(p.to).name, ctx.site(p.away).name
     every = sorted({*before.entered, *before.left})
-    stages = p.stages or [every]
+    # After a loss there is nothing to be careful with on the other side: all at once.
+    stages = p.stages if p.stages and ctx.mode == "graceful" else [every]
     for number, cells in enumerate(stages):
         await ctx.use(Routing).set(_moved(cells, to, away), last=away)
         if number + 1 < len(stages):
