@@ -105,7 +105,7 @@ def _against(hashes: Sequence[str], copied: Sequence[Stored]) -> tuple[str | Non
 
 def _fits(hashes: Sequence[str], anchor: Anchor) -> tuple[str | None, int | None]:
     if anchor.seq > len(hashes):
-        return f"{anchor.where} knows event {anchor.seq}; the journal ends at {len(hashes)}: it was cut", len(
+        return f"{anchor.where} knows event {anchor.seq}; the journal ends at {len(hashes)}: its end was cut off", len(
             hashes
         ) + 1
     if anchor.seq > 0 and hashes[anchor.seq - 1] != anchor.hash:

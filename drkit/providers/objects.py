@@ -43,7 +43,7 @@ def open_url(url: str, environment: Environment | None = None) -> Objects:
     (`resume --state URL`) `?endpoint=` and `?region=` may follow the address. UsageError if it is neither kind.
     """
     parts = urlsplit(url)
-    if parts.scheme == "file" and parts.path.startswith("/"):
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return FileObjects(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
         asked = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
