@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import anyio
+
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import DrkitError
@@ -13,7 +15,7 @@ from drkit.providers.aws import Aws
 
 #: One cheap read for each service that a recovery calls.
 _READS = {
-    "autoscaling": "describe_account_limits",
+    "autoscaling": "describe_auto_scaling_groups",
     "cloudformation": "list_stacks",
     "dynamodb": "list_tables",
     "ec2": "describe_availability_zones",
@@ -102,11 +104,16 @@ async def _group_maximum(ctx: Context, p: Needs) -> int:
 async def _ask_all(ctx: Context, p: Needs) -> tuple[list[str], dict[str, str]]:
     services: list[str] = []
     silent: dict[str, str] = {}
-    for service in p.services:
+
+    async def ask(service: str) -> None:
         try:
             await ctx.use(Aws).call(p.site, service, _READS[service])
         except DrkitError as error:
             silent[service] = error.message
         else:
             services.append(service)
-    return services, silent
+
+    async with anyio.create_task_group() as group:
+        for service in p.services:
+            group.start_soon(ask, service)
+    return sorted(services), dict(sorted(silent.items()))

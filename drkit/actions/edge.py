@@ -66,7 +66,7 @@ class Maintenance(Entry):
     """An entry that does not answer is recorded as unreachable and not waited for (the side that is being left)."""
 
 
-@action("edge.maintenance", observe=state, repeat="safe", timeout_s=20, poll_s=0.15)
+@action("edge.maintenance", observe=state, repeat="safe", timeout_s=20, poll_s=0.15, skippable=False)
 async def maintenance(ctx: Context, p: Maintenance, before: EntryState) -> None:
     """Turn writes away at an entry, or let them in again."""
     await tried(_ask(ctx, p.site, "PUT", "/_edge/maintenance", {"on": p.on}))
