@@ -151,13 +151,15 @@ def put_rows(objects: Objects, run: str, rows: Sequence[Row]) -> None:
             raise Tampered(f"{key} in {objects.describe()} holds other events than this journal", seq=rows[0].seq)
 
 
-def put_request(objects: Objects, request: Request) -> None:
-    """Write what the run was asked to do, once. JournalError; Refused if the id is another run's."""
+def put_request(objects: Objects, request: Request) -> bool:
+    """Write what the run was asked to do, once. True: it was not there. JournalError; Refused if another run's is."""
     key, data = f"runs/{request.run}/request.json", request.to_bytes()
-    if objects.put(key, data, if_absent=True) is None:
-        found = objects.get(key)
-        if found is None or json.loads(found[0]).get("wall") != request.wall:
-            raise Refused(f"the state store has another run {request.run} already", hint=f"drkit status {request.run}")
+    if objects.put(key, data, if_absent=True) is not None:
+        return True
+    found = objects.get(key)
+    if found is None or json.loads(found[0]).get("wall") != request.wall:
+        raise Refused(f"the state store has another run {request.run} already", hint="start it again: it gets a new id")
+    return False
 
 
 def extent(objects: Objects, run: str) -> Extent:

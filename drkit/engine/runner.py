@@ -13,6 +13,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -138,8 +139,14 @@ async def carry_out(folder: RunFolder, means: Means, *, stay: bool = True) -> Ex
     try:
         with SqliteStore(folder.journal) as store:  # its lock: one runner a run
             run = _fold_of(store, folder.request())
-            folder.claim()
-            folder.end(None)
+            try:
+                folder.claim()
+                folder.end(None)
+            except OSError as error:
+                raise JournalError(
+                    f"{folder.path} cannot be written: {error.strerror}", hint=f"df -h {folder.path}",
+                    state="Nothing was changed.",
+                ) from error  # fmt: skip
             try:
                 return await _Runner(folder, means, stay, store, run).run()
             except DrkitError as error:
@@ -192,6 +199,8 @@ class _Runner:
         request, start, store = self.request, self.start, self.store
         copied = await self._first_contact()
         holder = await self.lease.acquire(request.run, drill=request.drill, take_over=bool(start and start.take_over))
+        if store.seq:  # who held the lease until now may have gone on with this run
+            copied = await anyio.to_thread.run_sync(self._known_copy)
         with ThreadInbox() as self.inbox:
             inbox = self.inbox
             for fact in [*self._beginning(holder), *_orders(start)]:
@@ -204,20 +213,21 @@ class _Runner:
 
     async def _first_contact(self) -> Extent:
         """Make sure that the copy is this run's, and how far it goes. PreflightFailed if the store does not answer."""
-        run, objects = self.request.run, self.means.objects
 
         def look() -> Extent:
-            put_request(objects, self.request)
-            for name, data in self.means.papers.items():
-                objects.put(f"runs/{run}/{name}", data)
-            return extent(objects, run)
+            first = put_request(self.means.objects, self.request)
+            return Extent() if first else self._known_copy()
 
         try:
-            found = await anyio.to_thread.run_sync(look)
+            return await anyio.to_thread.run_sync(look)
         except JournalError as error:
             raise PreflightFailed(
                 f"the environment cannot be locked, so nothing may be started: {error.message}", hint=error.hint
             ) from error
+
+    def _known_copy(self) -> Extent:
+        """How far the copy goes. Refused if it tells another story than our journal."""
+        found = extent(self.means.objects, self.request.run)
         reconcile(self.store, found)
         return found
 
@@ -264,9 +274,20 @@ class _Runner:
             tasks.start_soon(desk.watch_spool)
             tasks.start_soon(copier.run)
             tasks.start_soon(_attach, self.means, inbox)
+            tasks.start_soon(self._file_papers)
             await driver.run()
             desk.close(f"run {request.run} has ended" if run.state.outcome else "its runner ends; the run is paused")
             tasks.cancel_scope.cancel()
+
+    async def _file_papers(self) -> None:
+        def put() -> None:
+            for name, data in self.means.papers.items():
+                self.means.objects.put(f"runs/{self.request.run}/{name}", data)
+
+        try:
+            await anyio.to_thread.run_sync(put)
+        except JournalError as error:
+            self._say(f"{', '.join(self.means.papers)} could not be put into the state store: {error.message}")
 
     async def _signals(self, tasks: TaskGroup) -> None:
         """The first asks for a pause, and to leave when it is reached; the second leaves as a crash would."""
@@ -303,7 +324,10 @@ class _Runner:
         elif self.signalled is not None:
             code = Exit.SIGINT if self.signalled == signal.SIGINT else Exit.SIGTERM
         ended: dict[str, Any] = {"exit": int(code), "outcome": state.outcome, "why": state.why, "error": None}
-        self.folder.end(ended | {"head": store.head, "events": store.seq})
+        try:
+            self.folder.end(ended | {"head": store.head, "events": store.seq})
+        except OSError as error:
+            self._say(f"exit.json could not be written ({error.strerror}); the journal is complete")
         return code
 
     def _judged(self, state: RunState) -> Exit | None:
@@ -319,7 +343,8 @@ class _Runner:
 
     def _say(self, line: str) -> None:
         """Into the run's log (or the terminal, in the foreground), without any secret."""
-        print(self.means.secrets.redact(line), file=sys.stderr, flush=True)
+        with suppress(OSError):  # the disk that is full for the journal is full for the log too
+            print(self.means.secrets.redact(line), file=sys.stderr, flush=True)
 
 
 async def _attach(means: Means, inbox: ThreadInbox) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from runner_fakes import asked, chain, environment, kill, kinds, started, state, step, stop, until, waiting
@@ -266,3 +267,43 @@ def test_without_a_state_store_nothing_is_started(tmp_path: Path, begin: Begin) 
     error = failure(folder)
     assert error is not None and error.exit_code is Exit.REFUSED and "cannot be locked" in error.message
     assert world(tmp_path) == set()
+
+
+@pytest.fixture
+def small_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state home on a disk of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    monkeypatch.setenv("XDG_STATE_HOME", str(disk))
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_new_steps_and_the_run_goes_on_when_there_is_room(
+    tmp_path: Path, small_home: Path, begin: Begin
+) -> None:
+    folder = asked(tmp_path, [step("a", takes_s=1.0), step("b", "a")])
+    runner = begin(folder)
+    until(lambda: "step.intent" in kinds(folder))
+    ballast = small_home / "ballast"
+    with ballast.open("wb") as file:
+        for size in (4096, 1):
+            while _written(file, size):
+                pass
+    until(lambda: "a" in world(tmp_path))
+    reply = orders.send(folder, Noted(text="what is going on?", by=dict(ME)))
+    assert reply.answer == "queued" and "the disk is full" in reply.why
+    assert world(tmp_path) == {"a"} and "step.done" not in kinds(folder)
+    ballast.unlink()
+    until(runner.gone)
+    assert state(folder).outcome == "done" and world(tmp_path) == {"a", "b"}
+    assert state(folder).notes[0]["text"] == "what is going on?"
+
+
+def _written(file: BinaryIO, size: int) -> bool:
+    try:
+        return os.write(file.fileno(), b"0" * size) > 0
+    except OSError:
+        return False
