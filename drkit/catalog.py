@@ -19,7 +19,7 @@ from drkit.context import Context
 from drkit.errors import CatalogError
 from drkit.model.environment import Environment
 from drkit.model.observation import Observation, State
-from drkit.model.params import Params, Use
+from drkit.model.params import Params, Use, schema_of
 from drkit.model.values import digest
 
 GROUP = "drkit.actions"
@@ -259,7 +259,7 @@ class Catalog:
 
 
 def _declaration(entry: Entry) -> dict[str, Any]:
-    facts: dict[str, Any] = {"params": entry.params.model_json_schema()}
+    facts: dict[str, Any] = {"params": schema_of(entry.params)}
     if isinstance(entry, Action):
         facts |= {"repeat": entry.repeat, "side": entry.side, "plane": entry.plane, "irreversible": entry.irreversible,
                   "fences": entry.fences, "promotes": entry.promotes, "unfenced": entry.unfenced}  # fmt: skip

@@ -17,13 +17,13 @@ from pydantic_core import PydanticUndefined
 from drkit.catalog import Entry
 from drkit.errors import Mistake, Unobservable
 from drkit.model.environment import Environment
-from drkit.model.params import SITE_FORMAT
+from drkit.model.params import SITE_FORMAT, schema_of
 from drkit.model.values import Json
 from drkit.plan import expressions
 from drkit.plan.hints import meant
 from drkit.plan.kinds import ANY, STRING, Kind, kind_of_field, kind_of_model, why_not_assignable
 from drkit.plan.references import Reference, Unclosed, as_text, fill, look_up, pieces, strings
-from drkit.plan.shapes import describe, schema_of, unitless, walk
+from drkit.plan.shapes import describe, unitless, walk
 from drkit.plan.surroundings import Surroundings
 from drkit.plan.yaml import Document, Where, get
 

@@ -13,10 +13,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from drkit.catalog import Action, Entry, Gate, Probe
-from drkit.model.params import SITE_FORMAT
+from drkit.model.params import SITE_FORMAT, schema_of
 from drkit.model.values import DURATION_PATTERN, Json, parse_duration, show_duration
 from drkit.plan.kinds import Kind, kind_of_field
-from drkit.plan.shapes import schema_of
 
 _SOME_TIME = "30s"
 _REPEAT = {

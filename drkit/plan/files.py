@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drkit.catalog import Catalog
-from drkit.errors import FileError
+from drkit.errors import FileError, Mistake
 from drkit.model.environment import Environment
 from drkit.plan.project import Project
-from drkit.plan.reading import Loaded, LoadedScenario, in_order, load_runbook, load_scenario, read_any, read_runbook
-from drkit.plan.reading import read_scenario as read_scenario
+from drkit.plan.reading import Loaded, LoadedScenario, in_order, read_any, read_runbook, read_scenario
 from drkit.plan.resolve import resolve_mistakes
 from drkit.plan.scenarios import check_scenario
 from drkit.plan.surroundings import Surroundings
@@ -21,27 +20,47 @@ __all__ = [
 ]  # fmt: skip
 
 
+def load_runbook(path: Path | str) -> Loaded:
+    """The runbook in this file. UsageError if there is no such file.
+
+    FileError if it has mistakes of form, and then with its mistakes of meaning too; a file without any is left for
+    `resolve` to check against its environment.
+    """
+    loaded = read_runbook(path)
+    if loaded.mistakes:
+        raise FileError(in_order(_mistakes(loaded, None, Catalog())))
+    return loaded
+
+
+def load_scenario(path: Path | str) -> LoadedScenario:
+    """The scenario in this file; as `load_runbook`."""
+    loaded = read_scenario(path)
+    if loaded.mistakes:
+        raise FileError(in_order(_mistakes(loaded, None, Catalog())))
+    return loaded
+
+
 def check(path: Path | str, environment: Environment | None = None, catalog: Catalog | None = None) -> None:
     """Check form and meaning of a runbook or scenario. FileError with every mistake.
 
     Without an environment its site names and values are taken on trust.
     """
-    loaded = read_any(path)
-    catalog = catalog or Catalog()
-    runbooks = Path(path).parent.parent / "runbooks"
+    mistakes = _mistakes(read_any(path), environment, catalog or Catalog())
+    if mistakes:
+        raise FileError(in_order(mistakes))
+
+
+def _mistakes(loaded: Loaded | LoadedScenario, environment: Environment | None, catalog: Catalog) -> list[Mistake]:
     if isinstance(loaded, LoadedScenario):
         first, second = _sides(environment.regions if environment else ())
         source, target = loaded.scenario.source or first, loaded.scenario.target or second
-        mistakes = check_scenario(
-            loaded, environment, catalog, source=source, target=target, runbooks=runbooks if runbooks.is_dir() else None
-        )
-    else:
-        source, target = _sides(environment.regions if environment else loaded.runbook.metadata.regions)
-        values = {name: parameter.default for name, parameter in loaded.runbook.parameters.items()}
-        around = Surroundings(environment, catalog, source, target, "ungraceful", values)
-        mistakes = [*loaded.mistakes, *resolve_mistakes(loaded, around)]
-    if mistakes:
-        raise FileError(in_order(mistakes))
+        beside = Path(loaded.path).parent.parent / "runbooks"
+        runbooks = beside if beside.is_dir() else None
+        return check_scenario(loaded, environment, catalog, source=source, target=target, runbooks=runbooks)
+    source, target = _sides(environment.regions if environment else loaded.runbook.metadata.regions)
+    values = {name: parameter.default for name, parameter in loaded.runbook.parameters.items()}
+    around = Surroundings(environment, catalog, source, target, "ungraceful", values)
+    return [*loaded.mistakes, *resolve_mistakes(loaded, around)]
 
 
 def _sides(regions: Sequence[str]) -> tuple[str, str]:

@@ -30,11 +30,12 @@ from pydantic import Field, ValidationError
 
 from drkit.errors import FileError, Mistake, UsageError
 from drkit.model.environment import Environment, Frozen, Person
+from drkit.model.params import schema_of
 from drkit.model.values import Json
 from drkit.plan import yaml
 from drkit.plan.hints import meant
 from drkit.plan.reading import in_order
-from drkit.plan.shapes import describe, schema_of, unitless
+from drkit.plan.shapes import describe, unitless
 from drkit.plan.yaml import Document, Place, Where
 
 NAME = "drkit.toml"

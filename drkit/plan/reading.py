@@ -62,23 +62,13 @@ class LoadedScenario(Read[Scenario]):
         return self.spec
 
 
-def load_runbook(path: Path | str) -> Loaded:
-    """The runbook in this file. FileError with all mistakes of form; UsageError if there is no such file."""
-    return _strict(read_runbook(path))
-
-
-def load_scenario(path: Path | str) -> LoadedScenario:
-    """The scenario in this file. FileError with all mistakes of form; UsageError if there is no such file."""
-    return _strict(read_scenario(path))
-
-
 def read_runbook(path: Path | str) -> Loaded:
-    """Like `load_runbook`, but mistakes are kept in `mistakes` while anything is left to check further."""
+    """The runbook in this file; mistakes of form are kept while anything is left to check further, else FileError."""
     return _read(Path(path), Loaded, Runbook)
 
 
 def read_scenario(path: Path | str) -> LoadedScenario:
-    """Like `load_scenario`, but mistakes are kept in `mistakes` while anything is left to check further."""
+    """The scenario in this file; mistakes of form are kept while anything is left to check further, else FileError."""
     return _read(Path(path), LoadedScenario, Scenario)
 
 
@@ -120,12 +110,6 @@ def _other_kind(document: Document, model: type[Spec]) -> None:
     if isinstance(kind, str) and kind not in ("Runbook", "Scenario"):
         hint = meant(kind, ["Runbook", "Scenario"])
         raise FileError([document.mistake(("kind",), f'kind "{kind}" is not known', hint)])
-
-
-def _strict(loaded: R) -> R:
-    if loaded.mistakes:
-        raise FileError(loaded.mistakes)
-    return loaded
 
 
 def in_order(mistakes: list[Mistake]) -> tuple[Mistake, ...]:

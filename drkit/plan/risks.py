@@ -87,11 +87,15 @@ def _source_control_planes(steps: Sequence[PlanStep], source: str) -> list[str]:
 
 
 def _unfenced(steps: Sequence[PlanStep]) -> list[str]:
-    found = [step.id for step in steps if step.kind == "action" and step.unfenced]
+    """Which they are stands beside each step; a plan fits two screens."""
+    found = [step for step in steps if step.kind == "action" and step.unfenced]
     if not found:
         return []
+    grave = [step.id for step in found if step.promotes or step.irreversible]
+    named = f", among them {listed(grave)}" if 0 < len(grave) < len(found) else ""
+    who = listed([step.id for step in found]) if len(found) < 4 else f"{len(found)} steps{named}"
     what = "its target" if len(found) == 1 else "their targets"
-    return [f"unfenced: {listed(found)}: {what} cannot refuse a command from a run that has lost its lease"]
+    return [f"unfenced: {who}: {what} cannot refuse a command from a run that has lost its lease"]
 
 
 def _unknown_roles(steps: Sequence[PlanStep], environment: Environment) -> list[str]:

@@ -7,12 +7,12 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from drkit.errors import Mistake
+from drkit.model.params import schema_of
 from drkit.model.values import DURATION_PATTERN, Json
 from drkit.plan.hints import meant
 from drkit.plan.yaml import Document, Where, get
@@ -269,13 +269,3 @@ def _holds(parent: Json, part: str | int) -> bool:
     if isinstance(parent, dict):
         return part in parent
     return isinstance(parent, list) and isinstance(part, int) and part < len(parent)
-
-
-def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The model's JSON schema, made once."""
-    return _schema_of(model)
-
-
-@lru_cache(maxsize=256)
-def _schema_of(model: Any) -> dict[str, Any]:
-    return model.model_json_schema()  # type: ignore[no-any-return]

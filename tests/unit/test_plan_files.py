@@ -121,6 +121,28 @@ def test_an_unknown_version_is_one_mistake_among_others(tmp_path: Path) -> None:
     ]
 
 
+def test_loading_a_file_of_bad_form_tells_of_bad_meaning_too(tmp_path: Path) -> None:
+    text = HEAD.replace("k8s.replicas", "measure.users").replace("deployment: checkout, region: target", "") + (
+        "steps:\n"
+        "  - {id: look, uses: postgres.writer, with: {databse: orders, site: source}}\n"
+        "  - {id: promote, uses: postgres.promote, with: {database: orders, site: target}, timeot: 5m}\n"
+        "  - {id: users, uses: measure.user, timeout: 5 minuts, needs: [promot]}\n"
+    )
+    with pytest.raises(FileError) as error:
+        files.load_runbook(write(tmp_path, text))
+    assert [line.split(" ", 1)[1] for line in told(error.value)] == [
+        'the answer of measure.users has no "ready"' + told(error.value)[0].partition('"ready"')[2],
+        '"database" is missing',
+        'unknown key "databse" | did you mean database?',
+        "promote promotes, and no fence is certain to be done before it"
+        " | let it need a fence: no optional or skippable step may stand between them",
+        'unknown key "timeot" | did you mean timeout?',
+        'there is no action, probe or gate "measure.user" | did you mean measure.users?',
+        'timeout "5 minuts" is not a duration | write 90s, 5m or 1h',
+        'there is no step "promot" | did you mean promote?',
+    ]
+
+
 def test_load_is_strict_and_read_is_not(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + "extra: 1\n")
     with pytest.raises(FileError, match='unknown key "extra"'):
