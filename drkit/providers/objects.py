@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -30,10 +31,24 @@ _MISSING: Final = {"NoSuchKey", "404", "NotFound"}
 
 T = TypeVar("T")
 
+_building = threading.Lock()  # sessions are not thread-safe, clients are
+
+
+@cache
+def _session() -> Any:
+    """One for all stores: it keeps what it parsed of the API's description."""
+    return build_session()
+
 
 def open_objects(environment: Environment) -> Objects:
     """The environment's state store. Opens nothing yet. UsageError if its address cannot be understood."""
     return open_url(environment.state_store, environment)
+
+
+def preload() -> None:
+    """Load what talking to a bucket takes (about 0.3 s), for a process that has to wait anyway. Talks to nobody."""
+    with _building:
+        build_client(_session(), "us-west-2", "s3", "http://127.0.0.1:9")
 
 
 def open_url(url: str, environment: Environment | None = None) -> Objects:
@@ -65,7 +80,6 @@ class S3Objects:
     def __init__(self, bucket: str, prefix: str, *, region: str | None, endpoint: str | None) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self._region, self._endpoint = region, endpoint
-        self._building = threading.Lock()
         self._made: Any = None
 
     def get(self, key: str) -> tuple[bytes, str] | None:
@@ -117,9 +131,9 @@ class S3Objects:
             raise self._down(doing, str(error).splitlines()[0]) from error
 
     def _client(self) -> Any:
-        with self._building:
+        with _building:
             if self._made is None:
-                self._made = build_client(build_session(), self._region or "", "s3", self._endpoint)
+                self._made = build_client(_session(), self._region or "", "s3", self._endpoint)
             return self._made
 
     def _down(self, doing: str, why: str) -> JournalError:

@@ -182,4 +182,4 @@ class Contenders(RuleBasedStateMachine):
 
 
 TestContenders = Contenders.TestCase
-TestContenders.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestContenders.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -85,6 +85,50 @@ def test_it_runs_out_unless_it_is_renewed(objects: FileObjects) -> None:
     virtually(body)
 
 
+class SlowObjects(FileObjects):
+    """A store whose writes take their time, and whose answers can be lost."""
+
+    def __init__(self, folder: Path, clock: trio.testing.MockClock) -> None:
+        super().__init__(folder)
+        self.clock = clock
+        self.takes_s = 0.0
+        self.loses = 0
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_tag: str | None = None) -> str | None:
+        self.clock.jump(self.takes_s)
+        tag = super().put(key, data, if_absent=if_absent, if_tag=if_tag)
+        self.clock.jump(self.takes_s)
+        if self.loses:
+            self.loses -= 1
+            raise JournalError("no answer")
+        return tag
+
+
+def test_the_term_counts_from_the_sending_of_an_acknowledged_renewal(tmp_path: Path) -> None:
+    clock = trio.testing.MockClock()
+    objects = SlowObjects(tmp_path, clock)
+
+    async def body() -> None:
+        one = lease(objects)
+        await one.acquire("k7qd", drill=False)
+        objects.takes_s = 3.0
+        clock.jump(4.0)
+        await one.renew()
+        assert one.remaining_s() == pytest.approx(TERM_S - 6.0)
+        objects.takes_s, objects.loses = 0.0, 1
+        clock.jump(5.0)
+        with pytest.raises(JournalError):
+            await one.renew()  # it got through, but nobody told us
+        assert one.remaining_s() == pytest.approx(TERM_S - 11.0)
+        clock.jump(5.0)
+        await one.renew()  # finds its own earlier write
+        assert one.remaining_s() <= TERM_S - 5.0, "the write that was found was sent 5 s ago"
+        await one.renew()
+        assert one.remaining_s() == pytest.approx(TERM_S)
+
+    trio.run(body, clock=clock)
+
+
 def test_taking_over_waits_for_the_term_and_the_longest_call(objects: FileObjects) -> None:
     async def body() -> None:
         one, two = lease(objects, longest_call_s=40.0), lease(objects)
