@@ -4,10 +4,40 @@ from __future__ import annotations
 
 import typer
 
-from drkit.cli import author, chaos, doctor, drill, failover, help, plan, report, runner, sandbox, steer, watch
+from drkit.cli import (
+    author,
+    chaos,
+    doctor,
+    drill,
+    failover,
+    help,
+    look,
+    plan,
+    report,
+    resume,
+    runner,
+    sandbox,
+    steer,
+    watch,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Put every command on `app`."""
-    for group in (failover, plan, doctor, watch, steer, report, drill, chaos, sandbox, author, help, runner):
+    for group in (
+        failover,
+        resume,
+        plan,
+        doctor,
+        watch,
+        look,
+        steer,
+        report,
+        drill,
+        chaos,
+        sandbox,
+        author,
+        help,
+        runner,
+    ):
         group.register(app)

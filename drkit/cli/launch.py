@@ -83,18 +83,24 @@ def orders(by: dict[str, Any], wanted: Sequence[tuple[str, str | None, str | Non
     )
 
 
-def follow(settings: Settings, waiting: Waiting, *, detach: bool) -> Exit:
-    """Watch a run that was told to begin; with `detach` only until it has begun."""
+def follow(settings: Settings, waiting: Waiting, *, detach: bool, after: int = 0) -> Exit:
+    """Watch a run that was told to begin, after this event; with `detach` only until it has."""
     from drkit.cli.seen import Seen
-    from drkit.cli.viewer import Viewer
 
     spawned = waiting.spawned
     seen = Seen(waiting.folder)
     if spawned is not None:
         seen.starting = lambda: not spawned.gone()
     if detach:
-        return _begun(settings, seen)
-    code = Viewer(settings, seen, owner=True, wait=settings.can_ask).show()
+        return _begun(settings, seen, after)
+    return watch(settings, seen, after=after)
+
+
+def watch(settings: Settings, seen: Seen, *, after: int | None = None) -> Exit:
+    """Show a run of ours until it ends or rests; its verdict, if it has ended. `after`: see `Viewer`."""
+    from drkit.cli.viewer import Viewer
+
+    code = Viewer(settings, seen, owner=True, wait=settings.can_ask, after=after).show()
     if seen.run is not None and seen.state.outcome is not None:
         summary(settings, seen)
     return code
@@ -143,7 +149,7 @@ def in_process(settings: Settings, folder: RunFolder) -> Exit:
         teller.join()
 
 
-def _begun(settings: Settings, seen: Seen) -> Exit:
+def _begun(settings: Settings, seen: Seen, after: int) -> Exit:
     from drkit.engine.journal import Tail
     from drkit.engine.runner import failure
 
@@ -152,7 +158,7 @@ def _begun(settings: Settings, seen: Seen) -> Exit:
     with Tail(seen.folder.journal) as tail:
         while time.monotonic() < deadline:
             seen.take(tail.new())
-            if seen.run is not None and seen.state.began_t is not None:
+            if seen.run is not None and seen.state.began_t is not None and seen.rows[-1].seq > after:
                 settings.say.result({"schema": "drkit.begun/1", "run": run}, lambda: settings.say.line(run))
                 settings.say.next(f"drkit status {run} --watch", f"drkit abort {run}")
                 return Exit.DONE

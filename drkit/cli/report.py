@@ -43,7 +43,7 @@ def report(
     look = seeing.read(seeing.find(run))
     told = story(look)
     where = folder or folder_of(look)
-    files = write_files(told, where)
+    files = write_files(told, where, since=look.folder.journal.stat().st_mtime if look.state.outcome else None)
     chosen: Format = form or ("json" if settings.output != "text" or settings.query else "md")
     text = render(told, chosen)
     if chosen == "json" and settings.query is not None:
@@ -65,8 +65,11 @@ def story(look: Seen) -> Story:
     return build(rows, look.state, found)
 
 
-def write_files(told: Story, where: Path) -> list[Path]:
-    """Every form of the report, each a file in `where`. DrkitError if they cannot be written."""
+def write_files(told: Story, where: Path, *, since: float | None = None) -> list[Path]:
+    """Every form of the report, each a file in `where`. DrkitError if they cannot be written.
+
+    `since`: when the journal was last written; files that are newer say the same already and are left alone.
+    """
     from drkit.report import render
 
     try:
@@ -74,7 +77,8 @@ def write_files(told: Story, where: Path) -> list[Path]:
         files: list[Path] = []
         for form, ending in ENDINGS.items():
             file = where / f"report.{ending}"
-            file.write_text(render(told, form), encoding="utf-8")
+            if since is None or not file.exists() or file.stat().st_mtime <= since:
+                file.write_text(render(told, form), encoding="utf-8")
             files.append(file)
     except OSError as error:
         raise DrkitError(

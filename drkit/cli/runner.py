@@ -29,7 +29,8 @@ def run(folder: Annotated[Path, typer.Argument()]) -> None:
     # Loaded while whoever spawned us is still planning; SDKs follow when they are used.
     runs = RunFolder(folder)
     if not runner.wait_for_go():
-        return  # nobody confirmed: nothing has begun
+        runs.discard()  # nobody confirmed: nothing has begun, and nothing is left
+        return
     try:
         code = anyio.run(lambda: runner.carry_out(runs, compose.means(runs.request(), runs)))
     except DrkitError as error:

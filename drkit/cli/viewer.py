@@ -34,12 +34,16 @@ FRAME = 9
 class Viewer:
     """One look at one run, until it ends, stands still, or whoever looks leaves."""
 
-    def __init__(self, settings: Settings, seen: Seen, *, owner: bool, wait: bool) -> None:
-        """`owner`: Ctrl-C pauses the run first. `wait`: stay while the run waits for people."""
+    def __init__(self, settings: Settings, seen: Seen, *, owner: bool, wait: bool, after: int | None = None) -> None:
+        """`owner`: Ctrl-C pauses the run first. `wait`: stay while the run waits for people.
+
+        `after`: a runner was just started; what the journal said up to this event is what it found, not how it stands.
+        """
         self.settings = settings
         self.seen = seen
         self.owner = owner
         self.wait = wait
+        self.after = after
         self._interrupts = 0
         self._wake = threading.Event()
         self._still_since: float | None = None
@@ -91,10 +95,15 @@ class Viewer:
             for text in saying.words(row, self.seen.state):
                 self.settings.say.line(text)
 
+    @property
+    def _begun(self) -> bool:
+        """There is a run to see, and the runner that we wait for has said its first word."""
+        return self.seen.run is not None and self.seen.rows[-1].seq > (self.after or 0)
+
     def _over(self) -> bool:
         """Nothing more will come by itself."""
-        if self.seen.run is None:
-            return not self.seen.alive  # the runner died before it wrote anything
+        if not self._begun:
+            return not self.seen.alive  # the runner ended before it wrote anything
         state = self.seen.state
         if state.outcome is not None:
             return not self.seen.alive or self.seen.folder.ended() is not None
@@ -139,17 +148,18 @@ class Viewer:
             for text in self._leaving():
                 say.warn(text)
             return Exit.SIGINT
-        if self.seen.run is None or self.seen.state.seq == 0:
+        if not self._begun:
             raise self._never_began()
         for text in screen.next_words(self.seen.state, self.seen.alive or self.seen.state.outcome is not None):
             say.note(text)
-        return exit_code(self.seen)
+        stopped = self._interrupts and self.seen.state.phase == "paused"
+        return Exit.SIGINT if stopped else exit_code(self.seen)
 
     def _never_began(self) -> DrkitError:
         from drkit.engine.runner import failure
 
         run = self.seen.folder.id
-        said = failure(self.seen.folder)
+        said = failure(self.seen.folder) if self.after is not None else None
         return said or DrkitError(f"the runner of {run} ended before it began", hint=f"drkit logs {run} --raw")
 
     def _leaving(self) -> list[str]:

@@ -63,7 +63,7 @@ def test_a_mistake_on_the_line(lab: Lab, words: list[str], code: int, says: list
 def test_no_environment_is_ever_guessed(lab: Lab, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(lab.drkit("plan", "--region", "us-west-2", cwd=empty), 2, "never guesses", "--env")
+    refused(lab.process("plan", "--region", "us-west-2", cwd=empty), 2, "never guesses", "--env")
 
 
 def test_five_mistakes_in_a_runbook_are_five_lines_with_their_source(lab: Lab) -> None:
@@ -89,6 +89,6 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_a_file(lab: Lab, priv
 
 
 def test_json_errors_are_one_object_on_stderr_and_nothing_on_stdout(lab: Lab) -> None:
-    result = lab.drkit("plan", "--region", "nowhere", "-o", "json")
+    result = lab.process("plan", "--region", "nowhere", "-o", "json")
     told = json.loads(result.stderr)
     assert (told["exit_code"], told["code"], result.stdout) == (2, "E0212", "")
