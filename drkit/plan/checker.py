@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from drkit.model.values import parse_duration
 from drkit.plan import cel
+from drkit.plan.functions import FUNCTIONS
 from drkit.plan.hints import meant
 from drkit.plan.kinds import ANY, BOOL, DURATION, FLOAT, INT, NUMBERS, STRING, TIMES, TIMESTAMP, Kind, kind_of_value
 
@@ -267,8 +268,6 @@ class Checker:
         argument = tree.args[-1]
         if not (isinstance(argument, cel.Literal) and isinstance(argument.value, str)):
             return
-        from drkit.plan.evaluator import FUNCTIONS
-
         try:
             if tree.function == "duration":
                 parse_duration(argument.value)

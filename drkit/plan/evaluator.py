@@ -10,11 +10,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from drkit.model.values import parse_duration
 from drkit.plan import cel
+from drkit.plan.functions import FUNCTIONS, Seconds, as_instant, as_seconds, kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,6 @@ class Unknown:
     """No answer, and why."""
 
     reason: str
-
-
-class Seconds(float):
-    """A duration."""
-
-    __slots__ = ()
 
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -56,7 +50,7 @@ def evaluate(tree: cel.Tree, scope: Mapping[str, Any]) -> Any:
             return truth if isinstance(truth, Unknown) else not truth
         case cel.Unary(of=of):
             value = _there(evaluate(of, scope), of)
-            return type(value)(-value) if _number(value) else _or_cannot(value, f"negate {_kind(value)}")
+            return type(value)(-value) if _number(value) else _or_cannot(value, f"negate {kind(value)}")
         case cel.Binary(op=op, left=left, right=right):
             return _binary(op, left, right, scope)
         case cel.ListOf(items=items):
@@ -74,7 +68,7 @@ def _field(of: Any, name: str, tree: cel.Field) -> Any:
     if of is None:
         return Unknown(f"{cel.source(tree.of)} is missing")
     if not isinstance(of, Mapping):
-        return Unknown(f"{cel.source(tree.of)} is {_kind(of)} and has no {name}")
+        return Unknown(f"{cel.source(tree.of)} is {kind(of)} and has no {name}")
     return of[name] if name in of else Unknown(f"{cel.source(tree)} is missing")
 
 
@@ -87,7 +81,7 @@ def _index(of: Any, key: Any, tree: cel.Index) -> Any:
         return of[key] if key in of else Unknown(f"{cel.source(tree)} is missing")
     if isinstance(of, list) and type(key) is int:
         return of[key] if 0 <= key < len(of) else Unknown(f"{cel.source(tree.of)} has no entry {key}")
-    return Unknown(f"{cel.source(tree.of)} is {_kind(of)} and cannot be indexed by {_kind(key)}")
+    return Unknown(f"{cel.source(tree.of)} is {kind(of)} and cannot be indexed by {kind(key)}")
 
 
 def _there(value: Any, tree: cel.Tree) -> Any:
@@ -101,7 +95,7 @@ def _or_cannot(value: Any, what: str) -> Unknown:
 
 def _truth(value: Any, tree: cel.Tree) -> bool | Unknown:
     value = _there(value, tree)
-    return value if isinstance(value, bool | Unknown) else Unknown(f"{cel.source(tree)} is {_kind(value)}, not a truth")
+    return value if isinstance(value, bool | Unknown) else Unknown(f"{cel.source(tree)} is {kind(value)}, not a truth")
 
 
 def _logic(op: str, terms: tuple[cel.Tree, ...], scope: Mapping[str, Any]) -> bool | Unknown:
@@ -134,7 +128,7 @@ def _binary(op: str, left: cel.Tree, right: cel.Tree, scope: Mapping[str, Any]) 
     if op in _COMPARE:
         if (_number(a) and _number(b)) or (type(a) is type(b) and isinstance(a, str | datetime)):
             return _COMPARE[op](a, b)
-        return Unknown(f"cannot compare {_kind(a)} with {_kind(b)}")
+        return Unknown(f"cannot compare {kind(a)} with {kind(b)}")
     return _arithmetic(op, a, b)
 
 
@@ -144,7 +138,7 @@ def _number(value: Any) -> bool:
 
 def _alike(a: Any, b: Any) -> tuple[Any, Any]:
     """JSON has no durations and instants: text beside one is read as one."""
-    for kind, reader in ((Seconds, _as_seconds), (datetime, _as_instant)):
+    for kind, reader in ((Seconds, as_seconds), (datetime, as_instant)):
         if isinstance(a, kind) and isinstance(b, str):
             return a, reader(b)
         if isinstance(b, kind) and isinstance(a, str):
@@ -169,7 +163,7 @@ def _equal(a: Any, b: Any) -> bool | Unknown:
         return _all([_equal(a[key], b[key]) for key in a])
     if type(a) is type(b):
         return bool(a == b)
-    return Unknown(f"cannot compare {_kind(a)} with {_kind(b)}")
+    return Unknown(f"cannot compare {kind(a)} with {kind(b)}")
 
 
 def _all(answers: list[bool | Unknown]) -> bool | Unknown:
@@ -186,10 +180,10 @@ def _any(answers: list[bool | Unknown]) -> bool | Unknown:
 
 def _contains(of: Any, value: Any) -> bool | Unknown:
     if isinstance(of, Mapping):
-        return value in of if isinstance(value, str) else Unknown(f"the keys of a mapping are text, not {_kind(value)}")
+        return value in of if isinstance(value, str) else Unknown(f"the keys of a mapping are text, not {kind(value)}")
     if isinstance(of, list):
         return _any([_equal(value, item) for item in of])
-    return Unknown(f"{_kind(of)} contains nothing")
+    return Unknown(f"{kind(of)} contains nothing")
 
 
 def _arithmetic(op: str, a: Any, b: Any) -> Any:
@@ -198,7 +192,7 @@ def _arithmetic(op: str, a: Any, b: Any) -> Any:
     if isinstance(a, datetime) or isinstance(b, datetime):
         return _with_instants(op, a, b)
     if not (_number(a) and _number(b)):
-        return Unknown(f"cannot compute {_kind(a)} {op} {_kind(b)}")
+        return Unknown(f"cannot compute {kind(a)} {op} {kind(b)}")
     whole = type(a) is int and type(b) is int
     try:
         if op == "/":
@@ -229,7 +223,7 @@ def _with_instants(op: str, a: Any, b: Any) -> Any:
             return b + timedelta(seconds=a)
     except OverflowError:
         return Unknown("an instant too far away")
-    return Unknown(f"cannot compute {_kind(a)} {op} {_kind(b)}")
+    return Unknown(f"cannot compute {kind(a)} {op} {kind(b)}")
 
 
 def _macro(tree: cel.Macro, scope: Mapping[str, Any]) -> Any:
@@ -237,7 +231,7 @@ def _macro(tree: cel.Macro, scope: Mapping[str, Any]) -> Any:
     if isinstance(of, Unknown):
         return of
     if not isinstance(of, list | Mapping):
-        return Unknown(f"{cel.source(tree.of)} is {_kind(of)}, not a list")
+        return Unknown(f"{cel.source(tree.of)} is {kind(of)}, not a list")
     items = list(of)
     results = [evaluate(tree.body, {**scope, tree.name: item}) for item in items]
     if tree.macro == "map":
@@ -283,100 +277,3 @@ def _has(tree: cel.Tree, scope: Mapping[str, Any]) -> bool | Unknown:
         case _:
             value = evaluate(tree, scope)
             return value if isinstance(value, Unknown) else value is not None
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str | list | Mapping):
-        return len(value)
-    raise TypeError(f"{_kind(value)} has no size")
-
-
-def _matches(text: Any, pattern: Any) -> bool:
-    import re2  # type: ignore[import-untyped]  # linear in the text, whatever the pattern
-
-    options = re2.Options()
-    options.log_errors = False  # it would write to stderr by itself
-    try:
-        return re2.compile(_text(pattern), options).search(_text(text)) is not None
-    except re2.error as error:
-        why = error.args[0]
-        raise ValueError(f"not a pattern: {why.decode() if isinstance(why, bytes) else why}") from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{_kind(value)} is not text")
-    return value
-
-
-def _string(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, list | Mapping):
-        raise TypeError(f"{_kind(value)} has no text form")
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"{_kind(value)} is not a number")
-    return int(value)
-
-
-def _double(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"{_kind(value)} is not a number")
-    return float(value)
-
-
-def _as_seconds(value: Any) -> Seconds | str:
-    """A duration as drkit's files or ISO-8601 write it."""
-    try:
-        return Seconds(parse_duration(value))
-    except ValueError:
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            return Seconds(TypeAdapter(timedelta).validate_python(value).total_seconds())
-        except ValidationError:
-            return str(value)
-
-
-def _as_instant(value: str) -> datetime | str:
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return value
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _duration(value: Any) -> Seconds:
-    return Seconds(parse_duration(value))
-
-
-def _timestamp(value: Any) -> datetime:
-    found = _as_instant(_text(value))
-    if isinstance(found, str):
-        raise ValueError(f'"{value}" is not an instant; write 2026-11-23T03:07:12Z')
-    return found
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "size": _size, "duration": _duration, "timestamp": _timestamp, "string": _string, "int": _integer,
-    "double": _double, "matches": _matches,
-    "startsWith": lambda text, start: _text(text).startswith(_text(start)),
-    "endsWith": lambda text, end: _text(text).endswith(_text(end)),
-    "contains": lambda text, part: _text(part) in _text(text),
-}  # fmt: skip
-
-
-def _kind(value: Any) -> str:
-    return next((word for python, word in _WORDS if isinstance(value, python)), "nothing")
-
-
-_WORDS: tuple[tuple[type, str], ...] = (
-    (bool, "a truth"), (Seconds, "a duration"), (int, "a number"), (float, "a number"), (str, "text"),
-    (datetime, "an instant"), (list, "a list"), (Mapping, "a mapping"),
-)  # fmt: skip

@@ -9,8 +9,8 @@ from drkit.errors import Mistake
 from drkit.model.environment import Environment
 from drkit.model.values import Json
 from drkit.plan.hints import meant
+from drkit.plan.parts import Resolving
 from drkit.plan.reading import LoadedScenario
-from drkit.plan.resolve import Resolving
 from drkit.plan.surroundings import Surroundings
 from drkit.plan.yaml import Where
 
