@@ -138,10 +138,10 @@ def _number(value: Any) -> bool:
 
 def _alike(a: Any, b: Any) -> tuple[Any, Any]:
     """JSON has no durations and instants: text beside one is read as one."""
-    for kind, reader in ((Seconds, as_seconds), (datetime, as_instant)):
-        if isinstance(a, kind) and isinstance(b, str):
+    for python, reader in ((Seconds, as_seconds), (datetime, as_instant)):
+        if isinstance(a, python) and isinstance(b, str):
             return a, reader(b)
-        if isinstance(b, kind) and isinstance(a, str):
+        if isinstance(b, python) and isinstance(a, str):
             return reader(a), b
     return a, b
 
