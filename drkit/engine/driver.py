@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from drkit.engine.clock import RunClock
-from drkit.engine.executor import Executor
+from drkit.engine.executor import Report
 from drkit.engine.fold import Run
 from drkit.engine.refusals import why_not
 from drkit.engine.state import RunState
@@ -32,6 +33,13 @@ COMMIT_RETRY_S = 1.0
 """How long to wait before a commit that failed is tried again."""
 
 
+class CarriesOut(Protocol):
+    """Does what a command says and reports what happened; `Executor`, or one that wraps it."""
+
+    async def carry_out(self, command: Command, report: Report) -> None:
+        """Report facts; raise nothing but cancellation."""
+
+
 class Driver:
     """Carries out one run. `await run()` returns when the run has ended, or when `leave` was called and it rests.
 
@@ -44,7 +52,7 @@ class Driver:
         run: Run,
         store: Store,
         inbox: Inbox,
-        executor: Executor,
+        executor: CarriesOut,
         clock: Clock,
         *,
         head: str = GENESIS,
