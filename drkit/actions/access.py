@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-import anyio
-
 from drkit.actions.service import hosts_of
+from drkit.actions.together import together
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import DrkitError
@@ -68,12 +67,9 @@ async def check(ctx: Context, p: Doors) -> Opened:
             raise DrkitError(why)
         entered["database"] = True
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(_note, "role", assume(), shut)
-        group.start_soon(_note, "database", ask_database(), shut)
-        for site, role in p.hosts.items():
-            for host in hosts_of(ctx, site, role):
-                group.start_soon(_note, host.name, log_in(host), shut)
+    hosts = [host for site, role in p.hosts.items() for host in hosts_of(ctx, site, role)]
+    doors = [("role", assume()), ("database", ask_database()), *((host.name, log_in(host)) for host in hosts)]
+    await together(_note(name, door, shut) for name, door in doors)
     return Opened(
         ok=not shut and entered.get("role", False),
         role=entered.get("role", False),

@@ -6,7 +6,8 @@ on before the left side off goes through, in one update, so that no cell is ever
 
 from __future__ import annotations
 
-from drkit.actions.measure import look_at_users
+from drkit.actions.http import Target, Visitor
+from drkit.actions.measure import recent_journeys
 from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import StepFailed, Unobservable
@@ -58,9 +59,9 @@ class Shift(Cells):
     stages: list[list[str]] = []
     """Cells to move, one stage after the other, in a planned move; empty, or after a loss: all at once."""
     watch: Duration = 2.0
-    """After each stage but the last: how long users are watched before the next."""
+    """After each stage but the last: how long those who have moved are watched before the next."""
     abort_below: float = 0.97
-    """Users' success rate below which a stage is taken back and the step fails. Not applied when moved all at once."""
+    """Success rate into the entered side below which a stage is taken back and the step fails."""
     path: str = "/healthz"
     """Asked of the entered side, pinned to its entry, before anything is moved."""
 
@@ -101,20 +102,46 @@ async def _must_serve(ctx: Context, p: Shift) -> None:
 
 
 async def _watch(ctx: Context, p: Shift, moved: list[str]) -> None:
-    """Watch users for a while; take the cells back if they fare badly, or if nobody can say how they fare."""
-    await ctx.clock.sleep(p.watch)
-    try:
-        seen = await look_at_users(ctx, p.watch)
-    except Unobservable as error:
-        rate, said = 0.0, error.message
-    else:
-        rate, said = seen.success_rate, f"{seen.success_rate:.1%} of users' journeys succeed"
+    """Watch those who have moved for a while; take the cells back if they fare badly.
+
+    How users fare who have not moved yet says nothing: the side they are on is fenced.
+    """
+    rate = await _fare(ctx, p)
     if rate < p.abort_below:
         to, away = ctx.site(p.to).name, ctx.site(p.away).name
         await ctx.use(Routing).set(_moved(moved, away, to), last=away)
-        raise StepFailed(
-            f"{', '.join(moved)} taken back to {away}: {said} (limit {p.abort_below:.0%})", world="untouched"
-        )
+        said = f"{rate:.1%} of journeys into {to} succeed (limit {p.abort_below:.0%})"
+        raise StepFailed(f"{', '.join(moved)} taken back to {away}: {said}.", world="untouched")
+
+
+async def _fare(ctx: Context, p: Shift) -> float:
+    """Success rate into the entered side while watching: our own pinned journeys, or real users' if that is worse."""
+    visitor = Visitor(ctx, Target(pin=p.to))
+    until = ctx.clock.monotonic() + p.watch
+    good = sent = 0
+    while sent == 0 or ctx.clock.monotonic() < until:
+        sent += 1
+        good += await _served(visitor)
+        await ctx.clock.sleep(0.1)
+    return min(good / sent, await _users_fare(ctx, p))
+
+
+async def _served(visitor: Visitor) -> bool:
+    try:
+        return 200 <= (await visitor.ask("GET", "/catalog", timeout_s=1)).status < 300
+    except Unobservable:
+        return False
+
+
+async def _users_fare(ctx: Context, p: Shift) -> float:
+    """Success rate of the prober's users who were led to the entered side; 1 if there is no prober, or none was yet."""
+    entry = ctx.site(p.to).edge
+    try:
+        seen = await recent_journeys(ctx, p.watch)
+    except Unobservable:
+        return 1.0
+    led = [journey for journey in seen if entry is not None and journey.address == entry.host]
+    return sum(journey.ok for journey in led) / len(led) if led else 1.0
 
 
 @routing_control.check

@@ -37,7 +37,7 @@ class TableState(Observation):
 @probe("aws.dynamodb.state")
 async def state(ctx: Context, p: Table) -> TableState:
     """Read the table's status, count its items consistently, and look for the item of this step."""
-    source, source_items = await tried(_count(ctx, ctx.source, p.table))
+    source, source_items = await tried(ctx, _count(ctx, ctx.source, p.table))
     aws = ctx.use(Aws)
     try:
         table = (await aws.call(p.site, "dynamodb", "describe_table", {"TableName": p.table}))["Table"]

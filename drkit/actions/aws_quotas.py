@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-import anyio
-
+from drkit.actions.together import together
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import DrkitError
@@ -113,7 +112,5 @@ async def _ask_all(ctx: Context, p: Needs) -> tuple[list[str], dict[str, str]]:
         else:
             services.append(service)
 
-    async with anyio.create_task_group() as group:
-        for service in p.services:
-            group.start_soon(ask, service)
+    await together(ask(service) for service in p.services)
     return sorted(services), dict(sorted(silent.items()))

@@ -46,7 +46,7 @@ class BucketState(Observation):
 @probe("aws.s3.state")
 async def state(ctx: Context, p: Bucket) -> BucketState:
     """List the bucket, compare it with the source's for as long as that answers, read the parameter."""
-    source, theirs = await tried(_objects(ctx, ctx.source, p.source_bucket))
+    source, theirs = await tried(ctx, _objects(ctx, ctx.source, p.source_bucket))
     used, _ = await read_parameter(ctx, p.site, p.parameter)
     try:
         ours = await _objects(ctx, p.site, p.bucket)

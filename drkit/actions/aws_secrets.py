@@ -63,7 +63,7 @@ async def state(ctx: Context, p: SecretSet) -> SecretsState:
     source = "answered"
     login: bool | None = None
     for name in p.names:
-        told, theirs = ("unreachable", None) if source == "unreachable" else await tried(_version(ctx, name))
+        told, theirs = ("unreachable", None) if source == "unreachable" else await tried(ctx, _version(ctx, name))
         source = told
         secret, value = await _look(ctx, p.site, name)
         found.append(secret.model_copy(update={"source_version": theirs}))

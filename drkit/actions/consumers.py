@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-import anyio
-
 from drkit.actions.aws_events import rule_state, switch_rule
 from drkit.actions.aws_ssm import read_parameter, write_parameter
 from drkit.actions.service import Group, Services, Stop, hosts_of, on_each, stop
 from drkit.actions.service import status as service_status
+from drkit.actions.together import together
 from drkit.actions.trying import Source, tried
 from drkit.catalog import action, probe
 from drkit.context import Context
@@ -66,24 +65,18 @@ class Both(Observation):
 @probe("consumers.state", side="neither")
 async def state(ctx: Context, p: Consumers) -> Both:
     """Look at both sides at once."""
-    sides: dict[str, Side] = {}
-
-    async def look(name: str) -> None:
-        sides[name] = await _side(ctx, p, name)
-
-    async with anyio.create_task_group() as group:
-        for name in (p.source, p.target):
-            group.start_soon(look, name)
-    return Both(source=sides[p.source], target=sides[p.target])
+    source, target = await together(_side(ctx, p, name) for name in (p.source, p.target))
+    return Both(source=source, target=target)
 
 
 async def _side(ctx: Context, p: Consumers, site: str) -> Side:
     async def ask() -> tuple[str | None, str | None]:
         return (await read_parameter(ctx, site, p.switch))[0], await rule_state(ctx, site, p.rule)
 
-    api, said = await tried(ask())
-    hosts, services = await tried(service_status(ctx, Group(site=site, role=p.role, service=p.service)))
+    api, said = await tried(ctx, ask())
+    hosts, services = await tried(ctx, service_status(ctx, Group(site=site, role=p.role, service=p.service)))
     reached = services is not None and services.reached == len(services.hosts)
+    # The side being entered must say; of the side being left silence is recorded.
     return Side(
         site=site,
         api=api,
@@ -99,22 +92,25 @@ def _strangers(services: Services | None) -> int:
     return sum(host.reached and not host.known for host in services.hosts) if services is not None else 0
 
 
-@action("consumers.disable", observe=state, repeat="safe", side="source", timeout_s=40, skippable=False)
+@action("consumers.disable", observe=state, repeat="safe", side="source", timeout_s=60, skippable=False)
 async def disable(ctx: Context, p: Consumers, before: Both) -> None:
     """Turn consumers off, at the side being left as far as it answers, and at the side being entered."""
 
-    async def turn_off(side: Side) -> None:
-        if side.switch not in (None, "false"):
-            await write_parameter(ctx, side.site, p.switch, "false")
-        if side.rule == "ENABLED":
-            await switch_rule(ctx, side.site, p.rule, on=False)
-        if side.running:
-            await on_each(
-                ctx, Group(site=side.site, role=p.role, service=p.service), "stop", unreachable_ok=side is before.source
-            )
+    async def turn_off(site: str) -> None:
+        if (await read_parameter(ctx, site, p.switch))[0] not in (None, "false"):
+            await write_parameter(ctx, site, p.switch, "false")
+        if await rule_state(ctx, site, p.rule) == "ENABLED":
+            await switch_rule(ctx, site, p.rule, on=False)
 
-    await tried(turn_off(before.source), deadline_s=8)
-    await turn_off(before.target)
+    async def stop_service(site: str, *, leaving: bool) -> None:
+        await on_each(ctx, Group(site=site, role=p.role, service=p.service), "stop", unreachable_ok=leaving)
+
+    # Each by itself: hosts may answer where the cloud's API does not.
+    await tried(ctx, turn_off(p.source))
+    await tried(ctx, stop_service(p.source, leaving=True), deadline_s=8)
+    await turn_off(p.target)
+    if before.target.running:
+        await stop_service(p.target, leaving=False)
 
 
 @disable.check

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 
-import anyio
-
 from drkit.actions.aws_ecr import live_release
 from drkit.actions.aws_ssm import read_parameter, write_parameter
 from drkit.actions.host import put_on_each
 from drkit.actions.service import Group, HostService, hosts_of, look_at, on_each
+from drkit.actions.together import together
 from drkit.actions.trying import Source, tried
 from drkit.catalog import action, probe
 from drkit.context import Context
@@ -45,28 +44,24 @@ class Frozen(Observation):
     """Whether the source's parameter store answered."""
     source_parameter: str | None = None
     hosts: dict[str, bool | None]
-    """Whether the file is there, by host; null: the host does not answer."""
+    """Whether the file is there, by host; null: the host does not answer, or is not the one that was meant."""
+    away: list[str]
+    """Hosts of the side being left, from which silence is accepted."""
 
 
 @probe("deploy.freeze.state", side="neither")
 async def frozen(ctx: Context, p: Freeze) -> Frozen:
     """Read the parameter in both regions and look for the file on every host."""
     value, _ = await read_parameter(ctx, p.site, p.parameter)
-    source, theirs = await tried(read_parameter(ctx, ctx.source, p.parameter))
-    seen: dict[str, bool | None] = {}
-
-    async def look(host: Host) -> None:
-        seen[host.name] = await _has_file(ctx, host)
-
-    async with anyio.create_task_group() as group:
-        for site, role in p.hosts.items():
-            for host in hosts_of(ctx, site, role):
-                group.start_soon(look, host)
+    source, theirs = await tried(ctx, read_parameter(ctx, ctx.source, p.parameter))
+    hosts = [host for site, role in p.hosts.items() for host in hosts_of(ctx, site, role)]
+    seen = await together(_has_file(ctx, host) for host in hosts)
     return Frozen(
         parameter=value,
         source=source,
         source_parameter=theirs[0] if theirs else None,
-        hosts=dict(sorted(seen.items())),
+        away=[host.name for host in hosts if host.site == ctx.source],
+        hosts=dict(zip((host.name for host in hosts), seen, strict=True)),
     )
 
 
@@ -85,7 +80,7 @@ async def freeze(ctx: Context, p: Freeze, before: Frozen) -> None:
     """Freeze deployments everywhere that answers: nothing changes under the hands of a recovery. Or thaw them."""
     value = f"frozen by {ctx.token}" if p.on else "thawed"
     await write_parameter(ctx, p.site, p.parameter, value)
-    await tried(write_parameter(ctx, ctx.source, p.parameter, value))
+    await tried(ctx, write_parameter(ctx, ctx.source, p.parameter, value))
     hosts = [
         h for site, role in p.hosts.items() for h in hosts_of(ctx, site, role) if before.hosts.get(h.name) is not None
     ]
@@ -104,9 +99,9 @@ def as_wanted(p: Freeze, now: Frozen) -> State:
     """As wanted wherever somebody answers; the region entered must answer."""
     said = [now.parameter] + ([now.source_parameter] if now.source == "answered" else [])
     parameters = [value is not None and value.startswith("frozen") for value in said]
-    files = [there for there in now.hosts.values() if there is not None]
-    if not files:
+    if any(there is None and host not in now.away for host, there in now.hosts.items()):
         return State.UNKNOWN
+    files = [there for there in now.hosts.values() if there is not None]
     return State.HOLDS if all(each == p.on for each in [*parameters, *files]) else State.ABSENT
 
 

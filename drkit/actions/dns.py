@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import anyio
-
+from drkit.actions.together import together
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import Unobservable, Unreachable
@@ -56,11 +55,8 @@ async def answers(ctx: Context, p: Name) -> Answers:
         except Unreachable:
             silent.append(str(server))
 
-    async with anyio.create_task_group() as group:
-        for authority in names.authorities:
-            group.start_soon(ask, authority, False)
-        for resolver in names.resolvers:
-            group.start_soon(ask, resolver, True)
+    questions = [(server, False) for server in names.authorities] + [(server, True) for server in names.resolvers]
+    await together(ask(server, recursive) for server, recursive in questions)
     if not told:
         raise Unobservable(f"No DNS server answers for {wanted}.")
     entries = {site.edge.host: site.name for site in ctx.environment.sites if site.edge}

@@ -33,7 +33,7 @@ class EntryState(Observation):
 @probe("edge.state")
 async def state(ctx: Context, p: Entry) -> EntryState:
     """Ask an entry whether it is in maintenance; silence is recorded as unreachable."""
-    told, answer = await tried(_ask(ctx, p.site, "GET", "/_edge/status"))
+    told, answer = await tried(ctx, _ask(ctx, p.site, "GET", "/_edge/status"))
     if answer is None:
         return EntryState(source=told)
     body = answer.json()
@@ -69,7 +69,7 @@ class Maintenance(Entry):
 @action("edge.maintenance", observe=state, repeat="safe", timeout_s=20, poll_s=0.15, skippable=False)
 async def maintenance(ctx: Context, p: Maintenance, before: EntryState) -> None:
     """Turn writes away at an entry, or let them in again."""
-    await tried(_ask(ctx, p.site, "PUT", "/_edge/maintenance", {"on": p.on}))
+    await tried(ctx, _ask(ctx, p.site, "PUT", "/_edge/maintenance", {"on": p.on}))
 
 
 @maintenance.check

@@ -75,7 +75,7 @@ async def state(ctx: Context, p: Handover) -> HandedOver:
     sql = """select exists(select from pg_replication_slots where slot_name = %s) as slot,
                     exists(select from pg_stat_replication where application_name = %s) as following"""
     found = (await postgres.query(p.database, p.site, sql, [slot, left]))[0]
-    source, _ = await tried(postgres.identity(p.database, left), deadline_s=1.5)
+    source, _ = await tried(ctx, postgres.identity(p.database, left), deadline_s=1.5, fenced=True)
     kept = await anyio.to_thread.run_sync(lambda: _read(ctx))
     statement: dict[str, Any] = kept["statement"] if kept else {}
     return HandedOver(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-import anyio
-
 from drkit.actions.service import hosts_of
+from drkit.actions.together import together
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import StepFailed, Unobservable
+from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
@@ -56,16 +55,7 @@ class NodesState(Observation):
 @probe("host.nodes")
 async def nodes(ctx: Context, p: Nodes) -> NodesState:
     """Ask every host who it is, what room it has, what time it is, and whether the service is installed."""
-    found: dict[str, Node] = {}
-
-    async def ask(host: Host) -> None:
-        found[host.name] = await _node(ctx, host, p.service)
-
-    hosts = hosts_of(ctx, p.site, p.role)
-    async with anyio.create_task_group() as group:
-        for host in hosts:
-            group.start_soon(ask, host)
-    seen = [found[host.name] for host in hosts]
+    seen = await together(_node(ctx, host, p.service) for host in hosts_of(ctx, p.site, p.role))
     return NodesState(nodes=seen, fit=sum(_fit(node) for node in seen))
 
 
@@ -81,7 +71,7 @@ async def _node(ctx: Context, host: Host, service: str) -> Node:
         asked = ctx.clock.wall()
         done = await ctx.use(Ssh).run(host.name, ["sh", "-c", _LOOK, "look", service], timeout_s=4)
         answered = ctx.clock.wall()
-    except Unobservable as error:
+    except (Unobservable, Refused) as error:
         return Node(host=host.name, reached=False, why=error.message)
     try:
         machine_id, disk, memory, clock, status, note = done.output.splitlines()[:6]
@@ -154,11 +144,9 @@ async def put_on_each(ctx: Context, hosts: list[Host], path: str, contents: dict
         token = f"{ctx.token}-{ctx.attempt}"
         try:
             await ctx.use(Ssh).put(host.name, path, contents[host.name], token=token, fencing_token=ctx.fencing_token)
-        except (StepFailed, Unobservable) as error:
+        except (StepFailed, Unobservable, Refused) as error:
             failures.append(error.message)
 
-    async with anyio.create_task_group() as group:
-        for host in hosts:
-            group.start_soon(put, host)
+    await together(put(host) for host in hosts)
     if failures:
         raise StepFailed(" ".join(sorted(failures)))

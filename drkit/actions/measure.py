@@ -9,10 +9,13 @@ import anyio
 import anyio.to_thread
 
 from drkit.actions.dns import Name, answers
+from drkit.actions.together import together
 from drkit.catalog import probe
 from drkit.context import Context
-from drkit.errors import Unobservable
-from drkit.measure.journeys import UsersNow, users_now
+from drkit.errors import StepFailed, Unobservable
+from drkit.measure.journeys import UsersNow, journeys, users_now
+from drkit.measure.readings import boottime, tail
+from drkit.model.measurements import Journey
 from drkit.model.observation import Observation
 from drkit.model.params import Params, SiteName
 from drkit.providers.aws import Aws
@@ -40,15 +43,27 @@ class UsersSeen(Observation):
 
 async def look_at_users(ctx: Context, over_s: float) -> UsersNow:
     """What the environment's prober saw. Unobservable if there is none or it is not running."""
-    prober = ctx.environment.prober
-    if prober is None:
+    objective = ctx.environment.prober.objective if ctx.environment.prober else 1.0
+    probes = await _probe_file(ctx)
+    return await anyio.to_thread.run_sync(lambda: users_now(probes, over_s=over_s, objective=objective))
+
+
+async def recent_journeys(ctx: Context, over_s: float) -> list[Journey]:
+    """Answered journeys that the prober sent in the last seconds. Unobservable if there is no prober."""
+    probes = await _probe_file(ctx)
+    since_t = boottime() - over_s
+    seen = await anyio.to_thread.run_sync(lambda: journeys(tail(probes)))
+    return [journey for journey in seen if journey.sent_t >= since_t and journey.outcome != "pending"]
+
+
+async def _probe_file(ctx: Context) -> Path:
+    if ctx.environment.prober is None:
         raise Unobservable("This environment has no prober.")
-    current = Path(prober.folder) / "current.json"
+    current = Path(ctx.environment.prober.folder) / "current.json"
     try:
-        probes = Path(json.loads(await anyio.Path(current).read_text(encoding="utf-8"))["files"]["probes"])
+        return Path(json.loads(await anyio.Path(current).read_text(encoding="utf-8"))["files"]["probes"])
     except (OSError, ValueError, KeyError) as error:
         raise Unobservable(f"No prober is running: {current} does not say where its readings are.") from error
-    return await anyio.to_thread.run_sync(lambda: users_now(probes, over_s=over_s, objective=prober.objective))
 
 
 @probe("measure.users", side="neither")
@@ -122,9 +137,12 @@ async def impairment(ctx: Context, p: Suspect) -> Impairment:
         with anyio.move_on_after(1.5) as limit:
             try:
                 await ctx.use(Aws).call(p.site, "sts", "get_caller_identity")
-                said["api"] = "ok"
             except Unobservable:
                 said["api"] = "failing"
+            except StepFailed:
+                said["api"] = "ok"  # a refusal is an answer
+            else:
+                said["api"] = "ok"
         if limit.cancelled_caught:
             said["api"] = "failing"
 
@@ -137,9 +155,7 @@ async def impairment(ctx: Context, p: Suspect) -> Impairment:
         late = lease.site == p.site and lease.seconds_since_renewal > lease.term_s / 2
         said["writer"] = "failing" if late else "ok" if lease.site == p.site else "unknown"
 
-    async with anyio.create_task_group() as group:
-        for ask in (ask_users, ask_entry, ask_api, ask_witness):
-            group.start_soon(ask)
+    await together(ask() for ask in (ask_users, ask_entry, ask_api, ask_witness))
     failing = sum(word == "failing" for word in said.values())
     return Impairment.model_validate({**said, "failing": failing, "users_success_rate": rate[0] if rate else None})
 

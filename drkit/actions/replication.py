@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import anyio
 import anyio.to_thread
 
 from drkit.actions.aws_dynamodb import Table
@@ -17,6 +18,7 @@ from drkit.actions.aws_s3 import Bucket
 from drkit.actions.aws_s3 import state as bucket_state
 from drkit.actions.postgres import Pair, Replication
 from drkit.actions.postgres import replication as database_state
+from drkit.actions.together import together
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import Unobservable
@@ -67,12 +69,14 @@ class Positions(Observation):
 @probe("replication.positions", side="neither")
 async def positions(ctx: Context, p: Replicated) -> Positions:
     """Read every position at the target, and at the source for as long as that answers."""
-    database = await database_state(ctx, Pair(database=p.database))
-    table = await table_state(ctx, Table(site=ctx.target, table=p.table))
-    bucket = await bucket_state(
-        ctx, Bucket(site=ctx.target, bucket=p.bucket, source_bucket=p.source_bucket, parameter="/drkit/none")
-    )
-    snapshot = await snapshot_state(ctx, Volume(site=ctx.target, name=p.snapshot))
+    where = Bucket(site=ctx.target, bucket=p.bucket, source_bucket=p.source_bucket, parameter="/drkit/none")
+    asked: list[Awaitable[Any]] = [
+        database_state(ctx, Pair(database=p.database)),
+        table_state(ctx, Table(site=ctx.target, table=p.table)),
+        bucket_state(ctx, where),
+        snapshot_state(ctx, Volume(site=ctx.target, name=p.snapshot)),
+    ]
+    database, table, bucket, snapshot = await together(asked)
     acknowledged_n, loss_s = await expected_loss(ctx, p.database, database)
     return Positions(
         source=database.source,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 
-import anyio
-
+from drkit.actions.together import together
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import StepFailed, Unobservable, Unreachable
+from drkit.errors import Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
@@ -66,6 +65,8 @@ async def look_at(ctx: Context, host: Host, service: str) -> HostService:
         done = await ctx.use(Ssh).run(host.name, ["sh", "-c", command], timeout_s=3)
     except Unobservable as error:
         return HostService(host=host.name, reached=False, why=error.message)
+    except Refused as stranger:
+        return HostService(host=host.name, reached=True, why=stranger.message)
     return understood(host, done.output, done.errors)
 
 
@@ -93,15 +94,7 @@ def understood(host: Host, output: str, errors: str) -> HostService:
 async def status(ctx: Context, p: Group) -> Services:
     """Ask every host of the group what its service manager says."""
     meant = hosts_of(ctx, p.site, p.role)
-    seen: dict[str, HostService] = {}
-
-    async def ask(host: Host) -> None:
-        seen[host.name] = await look_at(ctx, host, p.service)
-
-    async with anyio.create_task_group() as group:
-        for host in meant:
-            group.start_soon(ask, host)
-    found = [seen[host.name] for host in meant]
+    found = await together(look_at(ctx, host, p.service) for host in meant)
     reached = sum(each.reached for each in found)
     return Services(
         hosts=found,
@@ -127,12 +120,10 @@ async def on_each(ctx: Context, p: Group, verb: str, *, unreachable_ok: bool = F
         except Unreachable as error:
             if not unreachable_ok:
                 failures.append(error.message)
-        except StepFailed as error:
+        except (StepFailed, Refused) as error:
             failures.append(error.message)
 
-    async with anyio.create_task_group() as group:
-        for host in hosts_of(ctx, p.site, p.role):
-            group.start_soon(send, host)
+    await together(send(host) for host in hosts_of(ctx, p.site, p.role))
     if failures:
         raise StepFailed(" ".join(sorted(failures)))
 
