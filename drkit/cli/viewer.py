@@ -48,6 +48,7 @@ class Viewer:
         self._wake = threading.Event()
         self._still_since: float | None = None
         self._drawn = 0.0
+        self._changed = True
         self._outage: tuple[float, float | None] = (0.0, None)
         self._words: list[str] = []
 
@@ -209,9 +210,9 @@ class Viewer:
         if live is None or self.seen.run is None:
             return
         now = time.monotonic()
-        busy = self.seen.state.busy > 0
-        if now - self._drawn >= REDRAW_S and (fresh or busy or self._words):
-            self._drawn = now
+        self._changed |= fresh > 0 or self.seen.state.busy > 0 or bool(self._words)
+        if self._changed and now - self._drawn >= REDRAW_S:
+            self._drawn, self._changed = now, False
             live.update(self._picture(full=False), refresh=True)
 
     def _picture(self, *, full: bool) -> RenderableType:

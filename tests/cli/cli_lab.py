@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 Result = subprocess.CompletedProcess[str]
@@ -63,6 +68,14 @@ class Lab:
         go = self.folder / "go"
         go.unlink(missing_ok=True) if yes else go.touch()
 
+    def first_waits(self) -> Path:
+        """Make the first step leave a file `begun` and wait until the file that is returned is there."""
+        book, go = self.folder / "runbooks" / "walk.yaml", self.folder / "let-go"
+        made = self.folder / "made" / "first"
+        slow = f"touch {self.folder}/begun; until [ -e {go} ]; do sleep 0.1; done; touch {made}"
+        book.write_text(book.read_text().replace(f'[touch, "{made}"]', f'[sh, -c, "{slow}"]'))
+        return go
+
     def command(self, *words: str) -> list[str]:
         """The command line."""
         return [sys.executable, "-m", "drkit.cli", *words]
@@ -91,3 +104,27 @@ class Lab:
             self.command(*words), cwd=cwd or self.folder, env=self.environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=timeout_s,
         )  # fmt: skip
+
+
+def status(lab: Lab, run: str = "last", **env: str) -> dict[str, Any]:
+    """The run as `drkit status -o json` tells it."""
+    told: dict[str, Any] = json.loads(lab.drkit("status", run, "-o", "json", **env).stdout)
+    return told
+
+
+def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def end_runners(private_state_home: Path) -> None:
+    """Kill the runners of this test, each by its own id."""
+    for home in private_state_home.parent.glob("*state*"):
+        for runner in home.glob("drkit/runs/*/runner.json"):
+            pid = json.loads(runner.read_text())["pid"]
+            cmdline = Path(f"/proc/{pid}/cmdline")
+            if cmdline.exists() and str(runner.parent) in cmdline.read_text():
+                os.kill(pid, signal.SIGKILL)

@@ -5,40 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cli_lab import Lab, Result
+from cli_lab import Lab, Result, end_runners, status, until
 
 GO = ("failover", "--region", "us-west-2", "--confirm", "us-west-2")
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(lab: Lab, private_state_home: Path) -> Any:
-    """Runners that a test leaves waiting are ended, by their own ids."""
+def nothing_left(lab: Lab, private_state_home: Path) -> Iterator[None]:
+    """Runners that a test leaves waiting are ended."""
     yield
-    for home in private_state_home.parent.glob("*state*"):
-        for runner in home.glob("drkit/runs/*/runner.json"):
-            pid = json.loads(runner.read_text())["pid"]
-            cmdline = Path(f"/proc/{pid}/cmdline")
-            if cmdline.exists() and str(runner.parent) in cmdline.read_text():
-                os.kill(pid, signal.SIGKILL)
-
-
-def status(lab: Lab, run: str = "last", **env: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(lab.drkit("status", run, "-o", "json", **env).stdout)
-    return told
-
-
-def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    end_runners(private_state_home)
 
 
 def runner(private_state_home: Path) -> int:
