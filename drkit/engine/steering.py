@@ -154,8 +154,19 @@ def abort(run: Moves, order: Ordered) -> None:
         if step.phase in _CANCELLED_AT_WORK:
             run.command("cancel", "the run is being aborted", step, {"attempt": step.attempt})
         if step.phase in _CANCELLED_AT_WORK or step.phase in _CANCELLED_AT_ONCE:
-            run.end(step, Status.CANCELLED, "the run was aborted")
+            _cancel(run, step)
     run.ready.clear()
+
+
+def _cancel(run: Moves, step: StepState) -> None:
+    """Stop it where it stands. One that failed before stays failed: its attempts may have changed the world."""
+    tried = step.phase is Phase.BACKOFF or (step.phase is Phase.ASKED and step.ended is not Status.PENDING)
+    if tried:
+        run.block(step, step.ended if step.ended is Status.UNCERTAIN else Status.FAILED)
+        return
+    if not step.exposed:
+        step.intent = False  # journaled, and never sent: there is nothing to undo
+    run.end(step, Status.CANCELLED, "the run was aborted")
 
 
 def _until(run: Moves, order: Ordered) -> None:

@@ -6,6 +6,7 @@ from engine_fakes import DANA, Folding, order, step
 
 from drkit.engine.compensation import why_not_rollback
 from drkit.model import events as e
+from drkit.model.runbook import Retry
 from drkit.model.values import Json
 
 
@@ -126,3 +127,22 @@ def test_a_compensation_is_given_what_its_step_had_set() -> None:
     assert (guard["uses"], guard["params"]) == ("fake.put", {"name": "a", "to": 1})
     assert guard["before"] == f.state.steps["a"].before
     assert command.args["timeout_s"] == 3.0
+
+
+def test_an_intent_that_was_never_sent_is_not_undone() -> None:
+    f = Folding(step("a"), step("b"))
+    f.whole("a", undo("a"))
+    f.take(order("pause"))
+    f.prepared("b", undo("b"))
+    assert f.take(order("abort", rollback=True)) == ["prepare undo:a"]
+    assert f.status("b") == "cancelled"
+
+
+def test_a_step_that_failed_stays_failed_when_the_run_is_aborted_before_its_retry() -> None:
+    f = Folding(step("a", retry=Retry(times=1)), step("b"))
+    f.prepared("a", undo("a"))
+    f.failed("a", world="changed")
+    assert f.take(order("abort", rollback=True)) == ["cancel b", "prepare undo:a"]
+    assert f.status("a") == "failed"
+    assert f.whole("undo:a") == ["finish"]
+    assert f.status("a") == "compensated"
