@@ -76,6 +76,8 @@ class Write(Named):
     """What it holds then."""
     takes_s: float = 0.0
     """How long the write takes before it happens."""
+    after: str = ""
+    """A file of the world that must be there first."""
 
 
 class Content(Observation):
@@ -93,6 +95,8 @@ async def content(ctx: Context, p: Named) -> Content:
 @action("files.write", observe=content, repeat="safe", side="neither", poll_s=0.02)
 async def write(ctx: Context, p: Write, before: Content) -> None:
     await anyio.sleep(p.takes_s)
+    while p.after and ctx.use(Files).read(p.after) is None:
+        await anyio.sleep(0.02)
     ctx.use(Files).write(p.name, p.text, ctx.token)
 
 
@@ -119,10 +123,9 @@ def catalog() -> Catalog:
 
 
 def step(id: str, *needs: str, uses: str = "files.write", **more: Any) -> PlanStep:
-    """A step that writes a file named after itself; `takes_s` makes it slow."""
+    """A step that writes a file named after itself; `takes_s` and `after` make it slow."""
     params: dict[str, Json] = {"name": id} if uses.startswith("files.") else {"role": "ic"}
-    if "takes_s" in more:
-        params["takes_s"] = more.pop("takes_s")
+    params |= {key: more.pop(key) for key in ("takes_s", "after") if key in more}
     kind = "gate" if uses.startswith("gate.") else "action"
     declared: dict[str, Any] = {"repeat": "safe"} if kind == "action" else {}
     if uses == "files.final":

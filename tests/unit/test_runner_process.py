@@ -307,3 +307,17 @@ def _written(file: BinaryIO, size: int) -> bool:
         return os.write(file.fileno(), b"0" * size) > 0
     except OSError:
         return False
+
+
+def test_a_real_run_takes_a_drills_environment_and_the_drill_starts_nothing_more(tmp_path: Path, begin: Begin) -> None:
+    drill = asked(tmp_path, [step("a", after="c"), step("b", "a")], drill=True)
+    drilling = begin(drill)
+    until(lambda: "step.intent" in kinds(drill))
+    real = asked(tmp_path, chain("c"))
+    until(begin(real).gone, 30)
+    assert state(real).outcome == "done" and state(real).fencing_token == 2
+    until(drilling.gone)
+    assert state(drill).lease_lost and state(drill).outcome is None
+    assert world(tmp_path) == {"a", "c"}
+    ended = drill.ended()
+    assert ended is not None and ended["exit"] == Exit.FAILED
