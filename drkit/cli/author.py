@@ -33,6 +33,7 @@ def actions(
 ) -> None:
     """What a runbook may use: every action, probe, gate and fault that is installed."""
     from drkit.catalog import Catalog
+    from drkit.plan.explain import what
 
     settings: Settings = ctx.obj
     found = Catalog().load_all()
@@ -43,7 +44,7 @@ def actions(
     settings.say.result(
         [described(entry) for entry in entries],
         lambda: settings.say.table(
-            ("name", "kind", "what it does"), [(e.name, kind(e), first(e.doc)) for e in entries]
+            ("name", "kind", "what it does"), [(e.name, what(e), first(e.doc)) for e in entries]
         ),
     )
     settings.say.next("drkit explain NAME")
@@ -55,6 +56,7 @@ def explain(
 ) -> None:
     """One action: what it does, its parameters, whether it can be undone, what it needs."""
     from drkit.catalog import Catalog
+    from drkit.plan.explain import explain as page
 
     settings: Settings = ctx.obj
     catalog = Catalog()
@@ -62,7 +64,7 @@ def explain(
     if entry is None:
         known = catalog.load_all()
         raise UsageError(f'there is no action, probe or gate "{name}"{meant(name, known)}', hint="drkit actions")
-    settings.say.result(described(entry), lambda: _explain(settings, entry))
+    settings.say.result(described(entry), lambda: settings.say.line(page(entry)))
 
 
 def schema(
@@ -74,9 +76,6 @@ def schema(
     from drkit.plan import schema as schemas
 
     settings: Settings = ctx.obj
-    known = ("runbook", "scenario")
-    if kind not in known:
-        raise UsageError(f'there is no kind of file "{kind}"{meant(kind, known)}')
     text = json.dumps(schemas.schema(kind), indent=2)
     if out is None:
         from drkit.cli.say import write
@@ -89,15 +88,6 @@ def schema(
     settings.say.next(f"put  # yaml-language-server: $schema={out}  on the first line of your file")
 
 
-def kind(entry: Entry) -> str:
-    """`action`, `fault`, `probe` or `gate`."""
-    from drkit.catalog import Action, Probe
-
-    if isinstance(entry, Action):
-        return "fault" if entry.fault else "action"
-    return "probe" if isinstance(entry, Probe) else "gate"
-
-
 def first(doc: str) -> str:
     """The first sentence of a docstring, on one line."""
     paragraph = " ".join(doc.split("\n\n")[0].split())
@@ -107,9 +97,10 @@ def first(doc: str) -> str:
 def described(entry: Entry) -> dict[str, Any]:
     """An entry of the catalog as plain JSON."""
     from drkit.catalog import Action
+    from drkit.plan.explain import what
 
     facts: dict[str, Any] = {
-        "name": entry.name, "kind": kind(entry), "doc": entry.doc, "params": entry.params.model_json_schema(),
+        "name": entry.name, "kind": what(entry), "doc": entry.doc, "params": entry.params.model_json_schema(),
     }  # fmt: skip
     if isinstance(entry, Action):
         facts |= {
@@ -118,58 +109,6 @@ def described(entry: Entry) -> dict[str, Any]:
             "fences": entry.fences, "promotes": entry.promotes, "timeout_s": entry.timeout_s,
         }  # fmt: skip
     return facts
-
-
-def _explain(settings: Settings, entry: Entry) -> None:
-    from drkit.catalog import Action
-
-    say = settings.say
-    say.line(f"{entry.name}   {kind(entry)}")
-    say.line()
-    say.line(entry.doc)
-    if isinstance(entry, Action):
-        say.line()
-        say.table(("", ""), _promises(entry))
-    say.line()
-    required = entry.params.model_json_schema().get("required", [])
-    rows = [
-        (key, _type(entry, key), "required" if key in required else f"default {_default(entry, key)}",
-         " ".join((info.description or "").split()))
-        for key, info in entry.params.model_fields.items()
-    ]  # fmt: skip
-    say.table(("parameter", "type", "", "what"), rows)
-    say.line()
-    say.line(f"  - {{id: my-step, uses: {entry.name}, with: {{{', '.join(f'{key}: ...' for key in required)}}}}}")
-
-
-def _promises(entry: Any) -> list[tuple[str, str]]:
-    repeats = {
-        "safe": "repeating it ends in the same state",
-        "token": "the API deduplicates on the run's token",
-        "ask": "after a lost answer a person must look",
-    }
-    return [
-        ("observed by", entry.observe.name),
-        ("undo", "yes" if entry.undoer else f"no: {entry.irreversible}"),
-        ("repeat", f"{entry.repeat}: {repeats[entry.repeat]}"),
-        ("touches", {"site": "the site its parameter names"}.get(entry.side, entry.side)),
-        ("needs", {"control": "a control plane", "data": "only what already runs", "none": "nothing"}[entry.plane]),
-        (
-            "stale holder",
-            "cannot be refused by the target (unfenced)" if entry.unfenced else "is refused by the target",
-        ),
-        ("timeout", f"{entry.timeout_s:g} s"),
-    ]
-
-
-def _type(entry: Entry, key: str) -> str:
-    told = entry.params.model_json_schema()["properties"][key]
-    options = [option.get("type", "object") for option in told.get("anyOf", [])]
-    return " | ".join(options) or str(told.get("type", "object"))
-
-
-def _default(entry: Entry, key: str) -> str:
-    return json.dumps(entry.params.model_json_schema()["properties"][key].get("default"))
 
 
 def validate(

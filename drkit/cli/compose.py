@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from drkit.engine.runner import Means
     from drkit.engine.runs import Request, RunFolder
     from drkit.model.environment import Environment
+    from drkit.model.plan import Plan
     from drkit.model.ports import Holder
     from drkit.report import Story
 
@@ -52,25 +53,26 @@ async def holder(environment: Environment) -> Holder | None:
 def means(request: Request, folder: RunFolder) -> Means:
     """What a runner carries a run out with."""
     from drkit.catalog import Catalog
-    from drkit.cli import manual
     from drkit.cli.measuring import Readings
     from drkit.context import Providers
     from drkit.engine.runner import Means
+    from drkit.plan.manual import manual
     from drkit.providers.objects import open_objects
     from drkit.providers.secrets import Secrets
 
     environment = request.environment
+    catalog = Catalog()
     secrets = Secrets(environment)
     readings = Readings(request, folder, secrets)
     return Means(
-        catalog=Catalog(),
+        catalog=catalog,
         providers=Providers(environment, secrets),
         secrets=secrets,
         objects=open_objects(environment),
         attach=readings.attach,
         settle=readings.settle,
         judge=lambda folder, state: judge(folder, readings),
-        papers={"manual.md": manual.page(request.plan).encode()},
+        papers={"manual.md": manual(request.plan, catalog, environment=environment).encode()},
     )
 
 
@@ -80,10 +82,17 @@ def judge(folder: RunFolder, readings: Readings) -> Exit | None:
     from drkit.measure.findings import journaled
 
     look = seen.read(folder)
+    if not recovers(look.state.plan):
+        return None
     readings.keep(journaled(look.rows))
     told = report.story(look)
     report.write_files(told, report.folder_of(look))
     return verdict(told)
+
+
+def recovers(plan: Plan) -> bool:
+    """A runbook is carried out: there is a recovery to measure. A plan that only breaks or heals has none."""
+    return any(step.part == "runbook" for step in plan.steps)
 
 
 def verdict(told: Story) -> Exit | None:

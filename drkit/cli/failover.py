@@ -212,7 +212,7 @@ def _loss(planned: Planned, asked: Asked) -> float | None:
     expected = expected_loss(evidence.answers) if evidence is not None else None
     if expected is None or plan.rpo_s is None or plan.mode == "graceful":
         return asked.accepted_loss_s
-    value_s = expected[1]
+    value_s = _until_writes_stopped(planned, expected[1])
     if value_s is not None and value_s <= plan.rpo_s:
         return asked.accepted_loss_s
     told = "unknown" if value_s is None else f"{value_s:.1f} s"
@@ -223,6 +223,16 @@ def _loss(planned: Planned, asked: Asked) -> float | None:
             hint=f"accept it: --accept-data-loss {needed}", code="E0315",
         )  # fmt: skip
     return asked.accepted_loss_s
+
+
+def _until_writes_stopped(planned: Planned, loss_s: float | None) -> float | None:
+    """What the standby lacks stops growing when nobody can write any more: users' probes know since when."""
+    from drkit.cli.measuring import users
+
+    seen = users(planned.environment)
+    if loss_s is None or seen is None or seen.writes_ok or seen.success_rate > 0:
+        return loss_s
+    return max(0.0, loss_s - seen.failing_for_s)
 
 
 def expected_loss(answers: dict[str, Any]) -> tuple[str, float | None] | None:

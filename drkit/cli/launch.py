@@ -108,8 +108,15 @@ def watch(settings: Settings, seen: Seen, *, after: int | None = None) -> Exit:
 
 def summary(settings: Settings, seen: Seen) -> None:
     """The verdict of a run that has ended, and where its report is; nothing is claimed that the report does not say."""
-    from drkit.cli import report
+    from drkit.cli import compose, report
 
+    run, plan = seen.folder.id, seen.state.plan
+    if not compose.recovers(plan):
+        held = [s.id for s in seen.state.steps.values() if s.plan.part == "inject" and s.status.value == "done"]
+        if held and not any(step.part == "heal" for step in plan.steps):
+            settings.say.line(f"Broken, and staying so: {', '.join(held)}")
+            settings.say.next(f"drkit chaos stop --run {run} --env {plan.environment}", f"drkit status {run}")
+        return
     told = report.story(seen)
     settings.say.line(f"{told.verdict.word}: {told.verdict.line}")
     page = report.folder_of(seen) / "report.html"

@@ -17,6 +17,8 @@ from drkit.errors import DrkitError, Unobservable
 if TYPE_CHECKING:
     from drkit.context import Secrets
     from drkit.engine.runs import Request, RunFolder
+    from drkit.measure.journeys import UsersNow
+    from drkit.model.environment import Environment
     from drkit.model.events import Fact
     from drkit.model.measurements import Attached, ReadingsRef
 
@@ -31,8 +33,11 @@ class Readings:
     """What one runner needs of the environment's readings. Its methods block: call them in a thread."""
 
     def __init__(self, request: Request, folder: RunFolder, secrets: Secrets) -> None:
+        from drkit.cli.compose import recovers
+
         self._environment = request.environment
         self._target = request.plan.target
+        self._recovers = recovers(request.plan)
         self._folder = folder
         self._secrets = secrets
         self._ending = False
@@ -56,19 +61,14 @@ class Readings:
 
     def settle(self) -> None:
         """Wait until users have been served for the whole window, or until they should have been."""
-        from drkit.measure.journeys import users_now
-
-        self._ending = True
         prober = self._environment.prober
-        if prober is None:
+        if prober is None or not self._recovers:
             return
+        self._ending = True
         deadline = time.monotonic() + prober.window_s + _SLACK_S
         while time.monotonic() < deadline:
-            try:
-                seen = users_now(_probes(Path(prober.folder)), over_s=prober.window_s + 1, objective=prober.objective)
-            except (Unobservable, OSError, ValueError, KeyError):
-                return  # no prober is running: the report says so
-            if seen.success_rate >= prober.objective and seen.writes_ok:
+            seen = users(self._environment, over_s=prober.window_s + 1)
+            if seen is None or (seen.success_rate >= prober.objective and seen.writes_ok):
                 return
             time.sleep(_POLL_S)
 
@@ -113,6 +113,19 @@ class Readings:
         finally:
             await postgres.aclose()
         raise Unobservable("no database of this environment answers as a primary")
+
+
+def users(environment: Environment, *, over_s: float = 5.0) -> UsersNow | None:
+    """What users see right now, by the environment's prober; None if nobody looks."""
+    from drkit.measure.journeys import users_now
+
+    prober = environment.prober
+    if prober is None:
+        return None
+    try:
+        return users_now(_probes(Path(prober.folder)), over_s=over_s, objective=prober.objective)
+    except (Unobservable, OSError, ValueError, KeyError):
+        return None  # a figure that cannot be had is not shown; the report says why
 
 
 def _probes(folder: Path) -> Path:

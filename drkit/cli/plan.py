@@ -130,8 +130,9 @@ def head(plan: Plan) -> str:
     from drkit.cli.say import now_twice
 
     digest = plan.runbook_digest.removeprefix("sha256:")[:7]
+    name = plan.scenario if plan.scenario and not any(step.part == "runbook" for step in plan.steps) else plan.runbook
     return (
-        f"{plan.runbook}@{digest}   FROM {plan.source} -> TO {plan.target}   {plan.environment.upper()}   "
+        f"{name}@{digest}   FROM {plan.source} -> TO {plan.target}   {plan.environment.upper()}   "
         f"{plan.account}   {plan.mode}   {now_twice(time.time())}"
     )
 
@@ -180,9 +181,9 @@ def totals(plan: Plan) -> str:
 
 
 def _manual(settings: Settings, planned: Planned, where: Path) -> None:
-    from drkit.cli import manual
+    from drkit.plan.manual import manual
 
-    text = manual.page(planned.plan)
+    text = manual(planned.plan, planned.catalog, environment=planned.environment)
     if str(where) == "-":
         settings.say.line(text)
         return

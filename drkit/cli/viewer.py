@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from drkit.cli import saying, screen
 from drkit.cli.seen import Seen, exit_code
 from drkit.cli.settings import Settings
-from drkit.errors import DrkitError, Exit, Unobservable
+from drkit.errors import DrkitError, Exit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -242,24 +242,10 @@ class Viewer:
 
     def _outage_s(self) -> float | None:
         """How long users have been affected, as their probes say; None: they are not, or nobody looks."""
-        prober = self.seen.folder.request().environment.prober
-        if prober is None:
-            return None
+        from drkit.cli.measuring import users
+
         now = time.monotonic()
         if now - self._outage[0] >= REDRAW_S:
-            self._outage = (now, _affected_s(prober.folder, prober.objective))
+            seen = users(self.seen.folder.request().environment)
+            self._outage = (now, (seen.failing_for_s or None) if seen is not None else None)
         return self._outage[1]
-
-
-def _affected_s(folder: str, objective: float) -> float | None:
-    import json
-    from pathlib import Path
-
-    from drkit.measure.journeys import users_now
-
-    try:
-        current = json.loads((Path(folder) / "current.json").read_text(encoding="utf-8"))
-        now = users_now(Path(current["files"]["probes"]), objective=objective)
-    except (OSError, ValueError, KeyError, Unobservable):
-        return None  # a figure that cannot be had is not shown; the report says why
-    return now.failing_for_s or None

@@ -180,6 +180,13 @@ def _row(folder: object) -> dict[str, str | None]:
 
 
 def _manual(settings: Settings, look: Seen) -> None:
-    from drkit.cli import manual
+    from drkit.catalog import Catalog
+    from drkit.plan.manual import manual
 
-    settings.say.line(manual.page(look.state.plan, look.state))
+    steps = look.state.steps.values()
+    text = manual(
+        look.state.plan, Catalog(), environment=look.folder.request().environment,
+        statuses={step.id: step.status.value for step in steps},
+        rendered={step.id: step.params for step in steps if step.params is not None},
+    )  # fmt: skip
+    settings.say.line(text)
