@@ -70,12 +70,10 @@ class Named(Params):
 
 
 class Write(Named):
-    """Write a file of the world, slowly if asked."""
+    """Write a file of the world."""
 
     text: str = "done"
     """What it holds then."""
-    takes_s: float = 0.0
-    """How long the write takes before it happens."""
     after: str = ""
     """A file of the world that must be there first."""
 
@@ -94,7 +92,6 @@ async def content(ctx: Context, p: Named) -> Content:
 
 @action("files.write", observe=content, repeat="safe", side="neither", poll_s=0.02)
 async def write(ctx: Context, p: Write, before: Content) -> None:
-    await anyio.sleep(p.takes_s)
     while p.after and ctx.use(Files).read(p.after) is None:
         await anyio.sleep(0.02)
     ctx.use(Files).write(p.name, p.text, ctx.token)
@@ -123,9 +120,10 @@ def catalog() -> Catalog:
 
 
 def step(id: str, *needs: str, uses: str = "files.write", **more: Any) -> PlanStep:
-    """A step that writes a file named after itself; `takes_s` and `after` make it slow."""
+    """A step that writes a file named after itself; `after`: only once that file is there."""
     params: dict[str, Json] = {"name": id} if uses.startswith("files.") else {"role": "ic"}
-    params |= {key: more.pop(key) for key in ("takes_s", "after") if key in more}
+    if "after" in more:
+        params["after"] = more.pop("after")
     kind = "gate" if uses.startswith("gate.") else "action"
     declared: dict[str, Any] = {"repeat": "safe"} if kind == "action" else {}
     if uses == "files.final":

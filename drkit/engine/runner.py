@@ -1,15 +1,13 @@
-"""Carry a run out in a process of its own: compose journal, lease, orders, copy and driver, and run to the end.
+"""Carry a run out in this process: compose journal, lease, orders, copy and driver, and run to the end.
 
-`spawn` starts that process detached from whoever asks (own session, no terminal, output to the run's log) while the
-plan is still being made; it loads what it needs and waits for *go*. If whoever asked goes away without a word,
-nothing has begun. What ends the run is in `exit.json`; if the process is killed there is none, and `resume` goes on.
+How it ended is in `exit.json`; if the process is killed there is none, and `resume` goes on where the journal ends.
+Composition only: who may what is in the fold, who holds what in the lease, what is durable in the journal.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +26,13 @@ from drkit.engine.copy import Extent, JournalCopier, extent, put_request, reconc
 from drkit.engine.driver import Driver
 from drkit.engine.executor import Executor
 from drkit.engine.fold import Run, replay
-from drkit.engine.identity import ProcessId, hostname, process
+from drkit.engine.identity import hostname
 from drkit.engine.inbox import ThreadInbox
 from drkit.engine.journal import SqliteStore
 from drkit.engine.lease import LONGEST_CALL_S, EnvironmentLease
 from drkit.engine.orders import OrderDesk, identity
 from drkit.engine.runs import Request, RunFolder, Start
+from drkit.engine.spawning import Spawned, spawn, wait_for_go
 from drkit.engine.state import RunState, Status
 from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refused
 from drkit.model import events as e
@@ -42,73 +41,10 @@ from drkit.model.plan import Plan
 from drkit.model.ports import Holder, Objects
 from drkit.model.values import Json
 
-GO_VARIABLE: Final = "DRKIT_GO_FD"
+__all__ = ["Means", "Spawned", "carry_out", "failure", "spawn", "wait_for_go"]
+
 _COPY_LEFT_S: Final = 5.0
 _CLOSE_S: Final = 5.0
-
-
-@dataclass
-class Spawned:
-    """A runner that was started and waits for `go`."""
-
-    process: ProcessId
-    _pipe: int
-    _child: subprocess.Popen[bytes]
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid
-
-    def go(self) -> None:
-        """Begin. The request must be in the folder by now. JournalError if the runner is gone."""
-        try:
-            os.write(self._pipe, b"go\n")
-        except BrokenPipeError as error:
-            raise JournalError("the runner ended before it began", state="Nothing was changed.") from error
-        finally:
-            self.forget()
-
-    def forget(self) -> None:
-        """Let it go without a word: a runner that was not told to go ends by itself."""
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-
-    def gone(self) -> bool:
-        """It has ended (and is reaped, if it is our child)."""
-        return self._child.poll() is not None
-
-
-def spawn(folder: RunFolder, argv: Sequence[str]) -> Spawned:
-    """Start `argv` as the run's runner: own session, stdin null, output to the run's log. It waits for `go`.
-
-    Nothing that happens to the caller, its terminal or its pipes reaches it. OSError if it cannot be started.
-    """
-    ours, theirs = _pipe()
-    log = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        child = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
-            pass_fds=(theirs,), env=os.environ | {GO_VARIABLE: str(theirs)},
-        )  # fmt: skip
-    except OSError:
-        os.close(ours)
-        raise
-    finally:
-        os.close(log)
-        os.close(theirs)
-    found = process(child.pid)
-    return Spawned(found or ProcessId(child.pid, 0, ""), ours, child)
-
-
-def wait_for_go() -> bool:
-    """In the runner: block until whoever spawned it says go; at once if nobody did. False: they went away."""
-    given = os.environ.pop(GO_VARIABLE, None)
-    if given is None:
-        return True
-    with os.fdopen(int(given), "rb") as pipe:
-        return pipe.readline() == b"go\n"
 
 
 @dataclass(frozen=True)
@@ -426,9 +362,3 @@ def _exit_of(state: RunState) -> Exit:
 def _as_json(error: DrkitError) -> dict[str, Any]:
     said: dict[str, Json] = {"code": error.code, "message": error.message, "hint": error.hint, "state": error.state}
     return said
-
-
-def _pipe() -> tuple[int, int]:
-    """Write end, read end; neither survives an exec unless it is passed on."""
-    theirs, ours = os.pipe2(os.O_CLOEXEC)
-    return ours, theirs

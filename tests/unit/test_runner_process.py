@@ -41,7 +41,13 @@ def begin() -> Iterator[Begin]:
 
 
 def world(tmp_path: Path) -> set[str]:
-    return {path.name for path in (tmp_path / "world").iterdir() if not path.name.startswith((".", "writes"))}
+    """What was written, without the signs that tests give."""
+    return {path.name for path in (tmp_path / "world").iterdir() if len(path.name) == 1}
+
+
+def release(tmp_path: Path) -> None:
+    """Let the step that waits for it go on."""
+    (tmp_path / "world" / "sign").write_text("")
 
 
 def test_a_run_ends_done_and_frees_its_environment(tmp_path: Path, begin: Begin) -> None:
@@ -67,7 +73,7 @@ def test_without_a_go_nothing_begins(tmp_path: Path, begin: Begin) -> None:
 
 
 def test_the_run_has_no_terminal_and_a_session_of_its_own(tmp_path: Path, begin: Begin) -> None:
-    runner = begin(asked(tmp_path, chain("a", takes_s=30)))
+    runner = begin(asked(tmp_path, chain("a", after="never")))
     assert os.getsid(runner.pid) == runner.pid != os.getsid(0)
     files = Path(f"/proc/{runner.pid}/fd")
     assert str((files / "0").readlink()) == "/dev/null"
@@ -75,20 +81,22 @@ def test_the_run_has_no_terminal_and_a_session_of_its_own(tmp_path: Path, begin:
 
 
 def test_sighup_does_not_reach_the_run(tmp_path: Path, begin: Begin) -> None:
-    folder = asked(tmp_path, chain("a", "b", takes_s=0.3))
+    folder = asked(tmp_path, chain("a", "b", after="sign"))
     runner = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     os.kill(runner.pid, signal.SIGHUP)
+    release(tmp_path)
     until(runner.gone)
     assert world(tmp_path) == {"a", "b"}
 
 
 def test_a_killed_run_is_resumed_and_repeats_nothing_that_was_done(tmp_path: Path, begin: Begin) -> None:
-    folder = asked(tmp_path, [*chain("a", "b"), step("c", "b", takes_s=0.8), step("d", "c")])
+    folder = asked(tmp_path, [*chain("a", "b"), step("c", "b", after="sign"), step("d", "c")])
     runner = begin(folder)
     until(lambda: kinds(folder).count("step.intent") == 3)
     kill(runner)
     assert not runs.alive(folder) and folder.ended() is None
+    release(tmp_path)
     until(begin(folder).gone)
     assert world(tmp_path) == {"a", "b", "c", "d"}
     assert state(folder).outcome == "done"
@@ -98,19 +106,20 @@ def test_a_killed_run_is_resumed_and_repeats_nothing_that_was_done(tmp_path: Pat
 
 
 def test_a_second_runner_of_the_same_run_is_refused_and_harms_nothing(tmp_path: Path, begin: Begin) -> None:
-    folder = asked(tmp_path, chain("a", takes_s=1.0))
+    folder = asked(tmp_path, chain("a", after="sign"))
     first = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     second = begin(folder)
     until(second.gone)
     assert "another process is writing" in folder.log.read_text()
     assert folder.runner() == first.process and folder.ended() is None
+    release(tmp_path)
     until(first.gone)
     assert state(folder).outcome == "done"
 
 
 def test_another_run_is_locked_out_and_told_by_whom(tmp_path: Path, begin: Begin) -> None:
-    first = asked(tmp_path, chain("a", takes_s=30))
+    first = asked(tmp_path, chain("a", after="never"))
     begin(first)
     until(lambda: "step.intent" in kinds(first))
     second = asked(tmp_path, chain("b"))
@@ -123,7 +132,7 @@ def test_another_run_is_locked_out_and_told_by_whom(tmp_path: Path, begin: Begin
 
 
 def test_a_crashed_run_keeps_its_environment_for_itself(tmp_path: Path, begin: Begin) -> None:
-    first = asked(tmp_path, chain("a", takes_s=30))
+    first = asked(tmp_path, chain("a", after="never"))
     runner = begin(first)
     until(lambda: "step.intent" in kinds(first))
     kill(runner)
@@ -143,10 +152,12 @@ def test_a_finished_run_is_not_resumed_and_its_end_stays_on_record(tmp_path: Pat
 
 
 def test_sigterm_pauses_after_the_step_and_leaves(tmp_path: Path, begin: Begin) -> None:
-    folder = asked(tmp_path, [step("a", takes_s=0.4), step("b", "a")])
+    folder = asked(tmp_path, [step("a", after="sign"), step("b", "a")])
     runner = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     os.kill(runner.pid, signal.SIGTERM)
+    until(lambda: state(folder).paused)
+    release(tmp_path)
     until(runner.gone)
     ended = folder.ended()
     assert ended is not None and ended["exit"] == Exit.SIGTERM and ended["outcome"] is None
@@ -161,7 +172,7 @@ def test_sigterm_pauses_after_the_step_and_leaves(tmp_path: Path, begin: Begin) 
 def test_a_second_signal_leaves_at_once_and_what_was_under_way_is_looked_at_on_resume(
     tmp_path: Path, begin: Begin
 ) -> None:
-    folder = asked(tmp_path, chain("a", takes_s=5))
+    folder = asked(tmp_path, chain("a", after="never"))
     runner = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     os.kill(runner.pid, signal.SIGINT)
@@ -173,13 +184,14 @@ def test_a_second_signal_leaves_at_once_and_what_was_under_way_is_looked_at_on_r
 
 
 def test_a_paused_run_stays_and_takes_orders(tmp_path: Path, begin: Begin) -> None:
-    folder = asked(tmp_path, [step("a", takes_s=0.3), step("b", "a")])
+    folder = asked(tmp_path, [step("a", after="sign"), step("b", "a")])
     runner = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     assert orders.send(folder, Ordered(verb="pause", by=dict(ME), reason="wait")).answer == "accepted"
     assert orders.send(folder, Noted(text="all quiet", by=dict(ME))).answer == "accepted"
     again = orders.send(folder, Ordered(verb="pause", by=dict(ME)))
     assert again.answer == "refused" and "paused already" in again.why
+    release(tmp_path)
     until(lambda: state(folder).phase == "paused")
     assert world(tmp_path) == {"a"} and runs.alive(folder)
     assert orders.send(folder, Ordered(verb="resume", by=dict(ME))).answer == "accepted"
@@ -206,13 +218,14 @@ def test_who_approves_is_what_the_kernel_says(tmp_path: Path, begin: Begin) -> N
 def test_orders_for_nobody_wait_and_only_those_that_stop_take_effect_by_themselves(
     tmp_path: Path, begin: Begin
 ) -> None:
-    folder = asked(tmp_path, [step("a", takes_s=0.6), step("b", "a")])
+    folder = asked(tmp_path, [step("a", after="sign"), step("b", "a")])
     runner = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     kill(runner)
     queued = orders.send(folder, Ordered(verb="pause", by=dict(ME), reason="stop"))
     assert queued.answer == "queued" and "nobody carries run" in queued.why
     orders.send(folder, Noted(text="later", by=dict(ME)))
+    release(tmp_path)
     begin(folder)
     until(lambda: state(folder).phase == "paused")
     assert "b" not in world(tmp_path)
@@ -228,12 +241,13 @@ def test_not_staying_leaves_when_people_are_needed(tmp_path: Path, begin: Begin)
 
 def test_a_lost_state_folder_is_brought_back_from_the_state_store(tmp_path: Path, begin: Begin) -> None:
     env = environment(tmp_path)
-    folder = asked(tmp_path, [step("a"), step("f", "a", uses="files.final"), step("b", "f", takes_s=2.0)], env=env)
+    folder = asked(tmp_path, [step("a"), step("f", "a", uses="files.final"), step("b", "f", after="sign")], env=env)
     runner = begin(folder)
     until(lambda: kinds(folder).count("step.intent") == 3)
     done = kinds(folder).index("step.intent", 8)
     until(lambda: extent(open_objects(env), folder.id).seq >= done)
     kill(runner)
+    release(tmp_path)
     folder.path.rename(tmp_path / "lost")
     back = restore_folder(open_objects(env), folder.id)
     assert back.path == folder.path
@@ -246,10 +260,11 @@ def test_a_lost_state_folder_is_brought_back_from_the_state_store(tmp_path: Path
 
 def test_a_journal_that_was_continued_elsewhere_is_refused(tmp_path: Path, begin: Begin) -> None:
     env = environment(tmp_path)
-    folder = asked(tmp_path, chain("a", "b", takes_s=0.5), env=env)
+    folder = asked(tmp_path, chain("a", "b", after="sign"), env=env)
     runner = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     kill(runner)
+    release(tmp_path)
     subprocess.run(["cp", "-a", str(folder.path), str(tmp_path / "old")], check=True)
     until(begin(folder).gone)
     subprocess.run(["rm", "-r", str(folder.path)], check=True)
@@ -284,7 +299,7 @@ def small_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def test_a_full_disk_stops_new_steps_and_the_run_goes_on_when_there_is_room(
     tmp_path: Path, small_home: Path, begin: Begin
 ) -> None:
-    folder = asked(tmp_path, [step("a", takes_s=1.0), step("b", "a")])
+    folder = asked(tmp_path, [step("a", after="sign"), step("b", "a")])
     runner = begin(folder)
     until(lambda: "step.intent" in kinds(folder))
     ballast = small_home / "ballast"
@@ -292,6 +307,7 @@ def test_a_full_disk_stops_new_steps_and_the_run_goes_on_when_there_is_room(
         for size in (4096, 1):
             while _written(file, size):
                 pass
+    release(tmp_path)
     until(lambda: "a" in world(tmp_path))
     reply = orders.send(folder, Noted(text="what is going on?", by=dict(ME)))
     assert reply.answer == "queued" and "the disk is full" in reply.why
