@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from drkit.model.ports import Holder
     from drkit.report import Story
 
+#: What was said of a run when it ended, beside its journal: the report has it all.
+VERDICT = "verdict.json"
+
 
 @asynccontextmanager
 async def reach(
@@ -78,7 +81,10 @@ def means(request: Request, folder: RunFolder) -> Means:
 
 def judge(folder: RunFolder, readings: Readings) -> Exit | None:
     """Write the report of a run that has ended, and say whether its objectives were met."""
+    import json
+
     from drkit.cli import report, seen
+    from drkit.engine.runs import write_durably
     from drkit.measure.findings import journaled
 
     look = seen.read(folder)
@@ -86,8 +92,22 @@ def judge(folder: RunFolder, readings: Readings) -> Exit | None:
         return None
     readings.keep(journaled(look.rows))
     told = report.story(look)
-    report.write_files(told, report.folder_of(look))
+    where = report.folder_of(look)
+    report.write_files(told, where)
+    page = {"word": told.verdict.word, "line": told.verdict.line, "report": str(where / "report.html")}
+    write_durably(folder.path / VERDICT, json.dumps(page).encode())
     return verdict(told)
+
+
+def told_verdict(folder: RunFolder) -> dict[str, str] | None:
+    """What `judge` said of a run: `word`, `line` and the report's page; None if it has not."""
+    import json
+
+    try:
+        told: dict[str, str] = json.loads((folder.path / VERDICT).read_bytes())
+    except FileNotFoundError:
+        return None
+    return told
 
 
 def recovers(plan: Plan) -> bool:

@@ -108,23 +108,24 @@ def watch(settings: Settings, seen: Seen, *, after: int | None = None) -> Exit:
 
 def summary(settings: Settings, seen: Seen) -> None:
     """The verdict of a run that has ended, and where its report is; nothing is claimed that the report does not say."""
-    from drkit.cli import compose, report
+    from drkit.cli import compose
 
     run, plan = seen.folder.id, seen.state.plan
+    if settings.output != "text":
+        return
     if not compose.recovers(plan):
         held = [s.id for s in seen.state.steps.values() if s.plan.part == "inject" and s.status.value == "done"]
         if held and not any(step.part == "heal" for step in plan.steps):
             settings.say.line(f"Broken, and staying so: {', '.join(held)}")
             settings.say.next(f"drkit chaos stop --run {run} --env {plan.environment}", f"drkit status {run}")
         return
-    told = report.story(seen)
-    settings.say.line(f"{told.verdict.word}: {told.verdict.line}")
-    page = report.folder_of(seen) / "report.html"
-    if page.exists():
-        settings.say.line(f"Report: {page}")
-    else:
-        settings.say.warn(f"The report is not there: drkit report {seen.folder.id} makes it.")
-    settings.say.next(f"drkit report {seen.folder.id}", f"drkit evidence verify {seen.folder.id}")
+    told = compose.told_verdict(seen.folder)
+    if told is None:
+        settings.say.warn(f"The report is not there: drkit report {run} makes it.")
+        return
+    settings.say.line(f"{told['word']}: {told['line']}")
+    settings.say.line(f"Report: {told['report']}")
+    settings.say.next(f"drkit report {run}", f"drkit evidence verify {run}")
 
 
 def in_process(settings: Settings, folder: RunFolder) -> Exit:
@@ -133,8 +134,8 @@ def in_process(settings: Settings, folder: RunFolder) -> Exit:
 
     import anyio
 
-    from drkit.cli import compose, saying
-    from drkit.cli.seen import Seen
+    from drkit.cli import compose, saying, screen
+    from drkit.cli.seen import Seen, read
     from drkit.engine import journal, runner
 
     over = threading.Event()
@@ -144,16 +145,21 @@ def in_process(settings: Settings, folder: RunFolder) -> Exit:
         for rows in journal.follow(folder.journal, stop=over.is_set):
             for row in rows:
                 seen.take([row])
-                for line in saying.words(row, seen.state):
-                    settings.say.line(line)
+                saying.tell(settings, row, seen.state)
 
     teller = threading.Thread(target=tell, name="teller")
     teller.start()
     try:
-        return anyio.run(lambda: runner.carry_out(folder, compose.means(folder.request(), folder), stay=False))
+        code = anyio.run(lambda: runner.carry_out(folder, compose.means(folder.request(), folder), stay=False))
     finally:
         over.set()
         teller.join()
+    look = read(folder)
+    for text in screen.next_words(look.state, alive=True):
+        settings.say.note(text)
+    if look.state.outcome is not None:
+        summary(settings, look)
+    return code
 
 
 def _begun(settings: Settings, seen: Seen, after: int) -> Exit:

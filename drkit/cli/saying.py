@@ -1,4 +1,4 @@
-"""One event, said in one line for people: what `--plain`, pipes and `drkit logs` show. Pure."""
+"""One event, said in one line: what `--plain`, pipes and `drkit logs` show."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from drkit.cli.screen import summary
 
 if TYPE_CHECKING:
+    from drkit.cli.settings import Settings
     from drkit.engine.state import RunState
     from drkit.model.events import Row
 
@@ -19,6 +20,18 @@ def words(row: Row, state: RunState) -> list[str]:
     mark, step, text = told
     number = f"{state.steps[step].plan.number:>2} " if step in state.steps else ""
     return [f"{row.at[11:19]} {mark:<5} {number}{step}{'  ' if step else ''}{text}".rstrip()]
+
+
+def tell(settings: Settings, row: Row, state: RunState) -> None:
+    """Print an event as it happens: a line for people, itself with `-o jsonl`, nothing with `-o json` (one result)."""
+    if settings.output == "jsonl":
+        from drkit.cli.say import write
+        from drkit.model.values import canonical
+
+        write(canonical(row.to_json()).decode())
+    elif settings.output == "text" and settings.verbosity >= 0:
+        for text in words(row, state):
+            settings.say.line(text)
 
 
 def _told(row: Row, state: RunState) -> tuple[str, str, str] | None:

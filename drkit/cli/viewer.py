@@ -80,21 +80,11 @@ class Viewer:
                 for row in rows:
                     self.seen.take([row])
                     if not self.settings.animated:
-                        self._say(row)
+                        saying.tell(self.settings, row, self.seen.state)
                 yield len(rows)
                 if not rows:
                     self._wake.wait(POLL_S)
                     self._wake.clear()
-
-    def _say(self, row: Any) -> None:
-        if self.settings.output == "jsonl":
-            from drkit.cli.say import write
-            from drkit.model.values import canonical
-
-            write(canonical(row.to_json()).decode())
-        elif self.settings.verbosity >= 0:
-            for text in saying.words(row, self.seen.state):
-                self.settings.say.line(text)
 
     @property
     def _begun(self) -> bool:
@@ -107,12 +97,22 @@ class Viewer:
             return not self.seen.alive  # the runner ended before it wrote anything
         state = self.seen.state
         if state.outcome is not None:
-            return not self.seen.alive or self.seen.folder.ended() is not None
+            return self._written()
         if not self.seen.alive:
             return self._still()
         if state.phase == "paused" or (state.phase == "waiting" and not self.wait):
             return self._still()
         self._still_since = None
+        return False
+
+    def _written(self) -> bool:
+        """The run is over; so is its runner once it has written the report."""
+        if not self.seen.alive or self.seen.folder.ended() is not None:
+            return True
+        if not self._words:
+            self._words = ["The run has ended; its report is being written."]
+            if not self.settings.animated:
+                self.settings.say.note(self._words[0])
         return False
 
     def _still(self) -> bool:
@@ -153,6 +153,8 @@ class Viewer:
             raise self._never_began()
         for text in screen.next_words(self.seen.state, self.seen.alive or self.seen.state.outcome is not None):
             say.note(text)
+        if self.settings.output == "json":
+            say.result(screen.as_json(self.seen.state, self.seen.alive), lambda: None)
         stopped = self._interrupts and self.seen.state.phase == "paused"
         return Exit.SIGINT if stopped else exit_code(self.seen)
 
