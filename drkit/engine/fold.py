@@ -75,10 +75,11 @@ class Run(Moves):
                 verb = {Phase.PREPARING: "prepare", Phase.OBSERVING: "observe", Phase.ASKING: "ask"}[step.phase]
                 self.move(step, Phase.IDLE)
                 self.go(step, verb, "its start was cut off; nothing had been sent")
-            elif step.phase is Phase.COPYING:
+            elif step.phase is Phase.COPYING and not fact.from_copy:
                 self.move(step, Phase.IDLE)
                 self.go(step, "copy", "its intent was not yet known to be copied; nothing had been sent")
-            elif step.phase in (Phase.APPLYING, Phase.RECOVERING):
+            elif step.phase in (Phase.APPLYING, Phase.RECOVERING, Phase.COPYING):
+                # From a copy also COPYING: that its intent was copied, and the sending after it, may be in the lost tail.
                 self.move(step, Phase.IDLE)
                 step.exposed = True
                 self.go(step, "recover", "it has an intent and no result: look before anything is sent again")

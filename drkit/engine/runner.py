@@ -139,7 +139,7 @@ class _Runner:
             copied = await anyio.to_thread.run_sync(self._known_copy)
         with ThreadInbox() as self.inbox:
             inbox = self.inbox
-            for fact in [*self._beginning(holder), *_orders(start)]:
+            for fact in self._beginning(holder):
                 inbox.put(fact)
             copier = JournalCopier(self.means.objects, request.run, inbox, self.clock, upto=copied.seq)
             copier.committed(list(store.read(copied.seq)))
@@ -177,7 +177,7 @@ class _Runner:
             resumed = e.Resumed(
                 by=by, host=hostname(), wall=wall, fencing_token=holder.token, from_copy=from_copy
             )  # fmt: skip
-            return [resumed, held]
+            return [resumed, held, *_orders(self.start)]
         plan = request.plan
         opened = e.Opened(
             run=request.run, run_kind=request.kind, plan=plan.model_dump(mode="json", by_alias=True),
@@ -185,7 +185,8 @@ class _Runner:
             drill=request.drill, parent=request.parent, policy=request.policy, incident=request.incident,
         )  # fmt: skip
         began = e.Began(by=request.by, confirmed=request.confirmed, accepted_loss_s=request.accepted_loss_s)
-        return [opened, held, began]
+        # Orders given with the command count before anything starts: the first step may be the one to leave out.
+        return [opened, held, *_orders(self.start), began]
 
     async def _carry(self, inbox: ThreadInbox, token: int, copier: JournalCopier) -> None:
         """Until the run has ended, or rests and is not to be stayed with."""

@@ -221,6 +221,21 @@ def test_a_missing_tail_makes_what_may_have_been_sent_doubtful() -> None:
     assert [c.args.get("doubtful") for c in commands] == [True]
 
 
+@pytest.mark.parametrize(("from_copy", "wanted"), [(True, "recover a"), (False, "copy a")])
+def test_an_intent_that_waited_for_its_copy_is_looked_at_first_where_the_tail_is_missing(
+    from_copy: bool, wanted: str
+) -> None:
+    f = Folding(step("a", uses="fake.final"))
+    assert f.prepared("a") == ["copy a"]
+    assert f.take(e.Resumed(by=MAX, host="there", wall=2e6, from_copy=from_copy)) == [wanted]
+
+
+def test_orders_given_before_the_start_count_for_the_first_step() -> None:
+    f = Folding(step("a"), step("b", "a"), begin=False)
+    f.take(order("skip", "a"))
+    assert f.take(e.Began(by=MAX)) == ["prepare b"]
+
+
 def test_references_are_filled_in_with_what_was_observed() -> None:
     f = Folding(step("a"), step("b", "a", params={"name": "b", "to": "${ steps.a.value }"}))
     f.prepared("a")
