@@ -153,12 +153,20 @@ async def _credentials(environment: Environment, target: str) -> list[Finding]:
     aws = Aws(environment)
     try:
         who = await aws.call(target, "sts", "get_caller_identity")
+    except DrkitError as error:
+        return [Finding("credentials", "FAIL" if _uses_aws(environment) else "WARN", error.message.splitlines()[0])]
     finally:
         await aws.aclose()
     told = f"{who.get('Arn', 'unknown')} through STS in {target}"
     if on_loopback(site.aws_endpoint):
         return [Finding("credentials", "OK", f"{told}; static, for loopback only, do not expire")]
     return [_life(build_session().get_credentials(), told)]
+
+
+def _uses_aws(environment: Environment) -> bool:
+    """Something that every run needs is kept there."""
+    refs = [d.password.ref for d in environment.databases] + [h.key.ref for h in environment.hosts]
+    return environment.state_store.startswith("s3:") or any(ref.startswith("secret://aws-sm/") for ref in refs)
 
 
 def _life(credentials: Any, told: str) -> Finding:

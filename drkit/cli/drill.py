@@ -113,6 +113,7 @@ def rehearse(
             wall=time.time(), drill=True, policy=policy(loaded.scenario), confirmed=confirmed,
             project=str(Path.cwd()),
         )  # fmt: skip
+        settings.say.note(f"Starting run {waiting.folder.id}.")
         waiting.begin(request)
     if foreground:
         return launch.in_process(settings, waiting.folder)

@@ -35,6 +35,9 @@ def text(error: DrkitError) -> str:
     lines = error.message.splitlines() or [""]
     if isinstance(error, CatalogError):
         lines = [f"{len(error.mistakes)} mistake(s) in the catalog of actions", *lines]
+    if len(lines[0]) > WIDTH and ". " in lines[0]:  # one thought a line
+        first, _, rest = lines[0].partition(". ")
+        lines[:1] = [first, rest]
     head = f"{error.code} {lines[0]} (exit {int(error.exit_code)})"
     block = [f"{head:<{WIDTH}}  {error.state}", *(f"  {line}" for line in lines[1:])]
     return "\n".join(block + ([f"  Fix:  {error.hint}"] if error.hint else []))

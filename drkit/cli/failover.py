@@ -163,8 +163,8 @@ def start(settings: Settings, planner: Any, asked: Asked, *, dry_run: bool) -> i
         accepted_s = _loss(planned, asked)
         confirmed = _confirm(settings, planned, asked)
         request = _request(planned, asked, waiting.folder.id, confirmed, accepted_s)
+        settings.say.note(f"Starting run {waiting.folder.id}.")
         waiting.begin(request, _start(planned, asked, request))
-    settings.say.note(f"Run {waiting.folder.id} has begun.")
     if asked.foreground:
         return int(launch.in_process(settings, waiting.folder))
     return int(launch.follow(settings, waiting, detach=asked.detach))

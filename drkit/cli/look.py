@@ -93,7 +93,8 @@ def handed(look: Seen) -> list[str]:
     by_status: dict[str, list[str]] = {}
     for step in state.steps.values():
         by_status.setdefault(step.status.value, []).append(step.id)
-    lines = [screen.header(state, time.time()), screen.clock(state, state.t, None)]
+    wall = time.time()
+    lines = [screen.header(state, wall), screen.clock(state, screen.t_now(state, wall), None)]
     for status in ("running", "waiting", "failed", "uncertain", "skipped", "cancelled", "pending"):
         if status in by_status:
             names = by_status[status]

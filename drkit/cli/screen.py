@@ -86,13 +86,23 @@ def next_words(state: RunState, alive: bool) -> list[str]:
         why = f": {state.why}" if state.why else ""
         return [f"Run {state.run} ended: {state.outcome}{why}"]
     said = [f"{block.step + ': ' if block.step else ''}{block.reason}" for block in state.blocks()]
-    commands = list(dict.fromkeys(block.command for block in state.blocks()))
+    commands = list(dict.fromkeys(_typed(block.command) for block in state.blocks()))
     if not alive:
         said.append(f"The runner of {state.run} is gone; the journal has everything it did.")
         commands = [f"drkit resume {state.run}", *(c for c in commands if not c.startswith("drkit resume"))]
     if commands:
         said.append("Next: " + "      ".join(commands[:3]))
     return said
+
+
+def t_now(state: RunState, wall: float) -> float:
+    """The run's clock now; a run that has ended stands still."""
+    return state.t if state.outcome is not None else max(state.t, state.t + wall - state.wall(state.t))
+
+
+def _typed(command: str) -> str:
+    """As it can be typed: an answer needs its reason."""
+    return f'{command} --reason "..."' if command.startswith("drkit approve") else command
 
 
 def summary(value: object, room: int = 60) -> str:

@@ -60,9 +60,15 @@ class Seen:
 
 
 def find(run: str) -> RunFolder:
-    """The folder of a run, or of the last one. UsageError with the closest ids."""
+    """The folder of a run, or of the last one that began. UsageError with the closest ids."""
     from drkit.engine import runs
+    from drkit.engine.journal import Tail
 
+    if run == "last":
+        for folder in reversed(runs.all_runs()):
+            with Tail(folder.journal) as tail:
+                if tail.new(1):  # one that was refused before its first event is nobody's last run
+                    return folder
     return runs.find(run)
 
 

@@ -227,7 +227,7 @@ class Viewer:
             return Text("the runner starts")
         state = self.seen.state
         wall = time.time()
-        t = max(state.t, state.t + wall - state.wall(state.t)) if state.outcome is None else state.t
+        t = screen.t_now(state, wall)
         lines = screen.lines(state, t)
         height = self.settings.say.console().height - FRAME
         shown = lines if full else screen.fitting(lines, max(5, height))

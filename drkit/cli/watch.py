@@ -151,7 +151,7 @@ def _show(settings: Settings, look: Seen) -> None:
 
     state = look.state
     wall = time.time()
-    t = state.t if state.outcome is not None else max(state.t, state.t + wall - state.wall(state.t))
+    t = screen.t_now(state, wall)
     settings.say.line(screen.header(state, wall))
     settings.say.line(screen.clock(state, t, None))
     settings.say.table(("", "#", "step", "", ""), [line.cells for line in screen.lines(state, t)])
