@@ -79,7 +79,7 @@ class Run(Moves):
                 self.move(step, Phase.IDLE)
                 self.go(step, "copy", "its intent was not yet known to be copied; nothing had been sent")
             elif step.phase in (Phase.APPLYING, Phase.RECOVERING, Phase.COPYING):
-                # From a copy also COPYING: that its intent was copied, and the sending after it, may be in the lost tail.
+                # From a copy also COPYING: that it was copied, and sent after that, may be in the lost tail.
                 self.move(step, Phase.IDLE)
                 step.exposed = True
                 self.go(step, "recover", "it has an intent and no result: look before anything is sent again")
