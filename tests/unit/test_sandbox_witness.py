@@ -120,3 +120,74 @@ def test_an_agent_remembers_epoch_and_fence_and_a_clone_makes_it_forget(tmp_path
     assert again.fenced is not None and again.fenced["reason"] == "the lease ran out", "the first reason stands"
     again.forget()
     assert (AgentMemory(path).epoch, AgentMemory(path).fenced) == (None, None)
+
+
+def test_a_writer_that_began_by_override_is_adopted_above_whoever_held_a_lease_before(
+    clock: Clock, state: Path
+) -> None:
+    register = Register(state, TERM_S, MARGIN_S)
+    old = register.acquire("a", "east", None)[0]["epoch"]
+    again = Register(state, TERM_S, MARGIN_S)  # it was away, and has heard of nothing
+    adopted, status = again.adopt("b", "west", old + 1, token=7)
+    assert (status, adopted["epoch"], adopted["site"], adopted["expired"]) == (200, 2, "west", False)
+    assert again.renew("a", old)[0]["refused"] == "not the holder"
+    assert again.acquire("a again", "east", old)[0]["refused"] == "superseded"
+    assert again.adopt("b", "west", old + 1, token=7)[0]["epoch"] == 2, "a lost answer is asked for again"
+    assert again.adopt("b restarted", "west", old + 1, token=7)[0]["epoch"] == 3, "a restarted agent is somebody else"
+    assert again.renew("b restarted", 3)[1] == 200
+
+
+def test_an_override_counts_even_if_the_old_writer_came_back_first(clock: Clock, state: Path) -> None:
+    register = Register(state, TERM_S, MARGIN_S)
+    register.acquire("a", "east", None)
+    clock.now += 10
+    register.acquire("a again", "east", 1)
+    assert register.adopt("b", "west", 2, token=7)[0]["epoch"] == 3
+    assert register.renew("a again", 2)[1] == 409
+
+
+def test_of_two_overrides_the_later_runs_counts_and_an_old_one_never_comes_back(clock: Clock, state: Path) -> None:
+    register = Register(state, TERM_S, MARGIN_S)
+    assert register.adopt("nobody", "west", 1, token=0)[1] == 409, "it comes with a run's fencing token"
+    register.adopt("b", "west", 1, token=8)
+    assert register.adopt("a", "east", 5, token=7)[0]["refused"] == "superseded"
+    assert register.adopt("a", "east", 5, token=8)[0]["refused"] == "superseded", "one run, one target"
+    clock.now += 10
+    register.acquire("a", "east", None)  # a failback, witnessed
+    assert Register(state, TERM_S, MARGIN_S).adopt("b", "west", 1, token=8)[1] == 409
+    assert register.adopt("c", "west", 1, token=9)[0]["epoch"] == 3
+
+
+def test_an_override_that_is_over_is_known_and_puts_nobody_out(clock: Clock, state: Path) -> None:
+    register = Register(state, TERM_S, MARGIN_S)
+    register.acquire("a", "east", None)
+    over, _ = register.adopt("b", "west", 2, token=7, ended=True)
+    assert (over["epoch"], over["released"]) == (2, True)
+    assert register.acquire("a again", "east", 1)[0]["refused"] == "superseded", "it lacks what b acknowledged"
+    assert register.acquire("b again", "west", 2)[0]["epoch"] == 3
+    assert register.adopt("c", "east", 3, token=9, ended=True)[1] == 409
+    assert register.renew("b again", 3)[1] == 200
+
+
+def test_an_override_is_for_one_promotion_and_outlives_only_what_was_written_under_it(tmp_path: Path) -> None:
+    path = tmp_path / "agent.json"
+    memory = AgentMemory(path)
+    memory.witnessed(4)
+    memory.permit({"by": ["dana", "lee"], "run": "k7qd", "token": 7, "loss_s": 30.0})
+    memory.lapse()
+    assert AgentMemory(path).override is None
+
+    memory.permit({"by": ["dana", "lee"], "run": "k7qd", "token": 7, "loss_s": 30.0})
+    assert memory.begun is None
+    memory.fence("the promotion failed")
+    assert AgentMemory(path).override is None
+    memory.unfence()
+
+    memory.permit({"by": ["dana", "lee"], "run": "k7qd", "token": 7, "loss_s": 30.0})
+    assert memory.begin() == 5
+    memory.fence("asked to")
+    begun = AgentMemory(path).begun
+    assert begun is not None and (begun["epoch"], begun["by"]) == (5, ["dana", "lee"]), "a witness has to know"
+    memory.reported(6)
+    assert (AgentMemory(path).epoch, AgentMemory(path).override) == (6, None)
+    assert AgentMemory(path).fenced is not None

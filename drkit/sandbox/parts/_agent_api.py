@@ -3,6 +3,7 @@
 GET  /status
 POST /fence       {mode: graceful|immediate, reason}   graceful: clients out, standbys get everything, stop
 POST /promote     {}                                   as `SELECT pg_promote()` over the door would
+                  {override: {by, run, token, loss_s}} also without a witness, on the word of two persons
 POST /replication {mode: sync|async, standby}
 POST /start       {}                                   start a server that ended by itself
 POST /rejoin      {as: writer} | {as: standby, upstream: {host, port}}
@@ -17,7 +18,7 @@ from drkit.errors import DrkitError
 from drkit.sandbox import postgres
 from drkit.sandbox.links import Endpoint
 from drkit.sandbox.parts._aio import Answer, Message, answer
-from drkit.sandbox.parts._lease import boot_time
+from drkit.sandbox.parts._lease import boot_time, log
 
 if TYPE_CHECKING:
     from drkit.sandbox.parts.agent import Agent
@@ -42,7 +43,7 @@ class AgentApi:
                     reason = str(body.get("reason") or "asked to")
                     await asyncio.shield(agent.fence(reason, graceful=mode == "graceful"))
                 case "POST", "/promote":
-                    await self._promote()
+                    await self._promote(body.get("override"))
                 case "POST", "/replication":
                     await self._replicate(str(body["mode"]), str(body.get("standby", "*")))
                 case "POST", "/start":
@@ -56,15 +57,36 @@ class AgentApi:
             return answer({"error": str(error), **await self.status()}, 409)
         return answer(await self.status())
 
-    async def _promote(self) -> None:
+    async def _promote(self, override: Any) -> None:
         agent = self.agent
-        await agent.sql.ask("SELECT pg_promote(true, 60)")
-        agent.wake()
+        if override is not None:
+            self._permit(override)
+        try:
+            await agent.sql.ask("SELECT pg_promote(true, 60)")
+        except OSError:
+            if agent.server.standby_signal.exists():
+                agent.memory.lapse()
+            raise
+        agent.keeper.wake()
         deadline = boot_time() + agent.acquire_within_s + 1
         while not agent.may_write:
             if agent.process is None or boot_time() > deadline:
                 raise DrkitError(f"promoted, but not a writer: {agent.why_shut()}")
             await asyncio.sleep(0.02)
+
+    def _permit(self, override: Any) -> None:
+        """Durable before anything is promoted: an agent that dies in between still knows it."""
+        try:
+            by = sorted({str(name) for name in override["by"]})
+            run, token, loss_s = str(override["run"]), int(override["token"]), float(override["loss_s"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"an override says by, run, token and loss_s ({error})") from error
+        if len(by) < 2 or token < 1:
+            raise ValueError("an override takes two persons and the fencing token of a run")
+        if self.agent.process is None or not self.agent.server.standby_signal.exists():
+            raise DrkitError("an override promotes a standby, and this server is none")
+        self.agent.memory.permit({"by": by, "run": run, "token": token, "loss_s": loss_s})
+        log(f"override by {' and '.join(by)} in run {run}, stated loss {loss_s:g} s")
 
     async def _replicate(self, mode: str, standby: str) -> None:
         agent = self.agent
@@ -106,8 +128,10 @@ class AgentApi:
             "lease": {
                 "held": agent.lease.held,
                 "epoch": agent.lease.epoch,
-                "remaining_s": round(agent.lease.remaining_s, 3),
+                "remaining_s": None if agent.lease.by_override else round(agent.lease.remaining_s, 3),
+                "by_override": agent.lease.by_override,
             },
+            "override": agent.memory.override,
             "sessions": len(agent.door.sessions),
             **await agent.sql.describe(answering=running),
         }

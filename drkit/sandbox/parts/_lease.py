@@ -5,6 +5,8 @@ Validity counts from the *sending* of the last acknowledged renewal, on CLOCK_BO
 - the holder itself, a guard time before the term is over: it closes its door and stops its server;
 - the kernel, exactly at the end of the term: a timer that sends SIGKILL to this process. It needs no instruction of
   ours to be carried out, so it also works while we are stopped, swapped out or stuck between a check and a send.
+
+A lease taken by override has no witness to count its term, and so no end until one has adopted it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from drkit.sandbox.parts._aio import fetch
@@ -90,7 +93,10 @@ class WriterLease:
         self.witness, self.holder, self.site, self.term_s = witness, holder, site, term_s
         self.guard_s = term_s / 10
         self.epoch: int | None = None
+        self.by_override = False
+        """No witness has granted it (yet)."""
         self._ends = 0.0
+        self._silent_since: float | None = None
         self._watchdog = Watchdog()
 
     @property
@@ -100,53 +106,88 @@ class WriterLease:
 
     @property
     def remaining_s(self) -> float:
-        """How long we may still acknowledge; 0 when it is over."""
-        return max(0.0, self._ends - boot_time()) if self.held else 0.0
+        """How long we may still acknowledge; 0 when it is over, infinite by override."""
+        if not self.held:
+            return 0.0
+        return float("inf") if self.by_override else max(0.0, self._ends - boot_time())
 
     @property
     def valid(self) -> bool:
         """We may acknowledge now."""
-        return self.epoch is not None and boot_time() < self._ends
+        return self.remaining_s > 0
+
+    @property
+    def witness_silent_s(self) -> float:
+        """How long the witness has not said what it knows, counted from the first answer missed; 0 if it has."""
+        return 0.0 if self._silent_since is None else boot_time() - self._silent_since
+
+    async def look(self) -> int:
+        """The present epoch as the witness knows it, whoever holds it."""
+        try:
+            return int((await self._ask("GET", "/lease"))["epoch"])
+        except (OSError, ValueError):
+            if self._silent_since is None:
+                self._silent_since = boot_time()  # now, not when it was asked: it may have lived until then
+            raise
 
     async def acquire(self, expect_epoch: int | None = None) -> int:
         """Ask for it; the epoch granted."""
         sent = boot_time()
-        reply = await self._ask("/acquire", site=self.site, expect_epoch=expect_epoch)
-        self.epoch = int(reply["epoch"])
-        self._extend(sent)
-        return self.epoch
+        return self._granted(await self._ask("POST", "/acquire", site=self.site, expect_epoch=expect_epoch), sent)
+
+    def take(self, epoch: int) -> None:
+        """Write under this epoch although nobody granted it. Two persons must have said so."""
+        self.epoch, self.by_override = epoch, True
+
+    async def adopt(self, begun: Mapping[str, Any], *, ended: bool = False) -> int:
+        """Have the witness take over what was begun without it; the epoch from now on. `ended`: nobody writes any more.
+
+        `begun` is the override: `epoch` under which it was begun, `token` of the run.
+        """
+        sent = boot_time()
+        reply = await self._ask(
+            "POST", "/adopt", site=self.site, epoch=begun["epoch"], token=begun["token"], ended=ended
+        )
+        return int(reply["epoch"]) if ended else self._granted(reply, sent)
 
     async def renew(self) -> None:
         """Extend it, counted from now."""
         sent = boot_time()
-        await self._ask("/renew", epoch=self.epoch)
+        await self._ask("POST", "/renew", epoch=self.epoch)
         self._extend(sent)
 
     async def release(self) -> None:
         """Give it up. Only to be called when nothing can be acknowledged any more."""
         epoch = self.epoch
         self.drop()
-        await self._ask("/release", epoch=epoch)
+        await self._ask("POST", "/release", epoch=epoch)
 
     def drop(self) -> None:
         """Forget it without a word to the witness, which will see that it is not renewed."""
-        self.epoch = None
+        self.epoch, self.by_override = None, False
         self._watchdog.disarm()
+
+    def _granted(self, reply: dict[str, Any], sent: float) -> int:
+        self.epoch, self.by_override = int(reply["epoch"]), False
+        self._extend(sent)
+        return self.epoch
 
     def _extend(self, sent: float) -> None:
         if self.held and boot_time() < sent + self.term_s:
             self._ends = sent + self.term_s - self.guard_s
             self._watchdog.kill_at(sent + self.term_s)
 
-    async def _ask(self, path: str, **body: Any) -> dict[str, Any]:
-        reply = await fetch("POST", f"{self.witness}{path}", {"holder": self.holder, **body}, timeout_s=self.term_s / 3)
+    async def _ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        given = {"holder": self.holder, **body}
+        reply = await fetch(method, f"{self.witness}{path}", given, timeout_s=self.term_s / 3)
         found = reply.json()
         if not isinstance(found, dict):
             raise ValueError(f"the witness answered {found!r}")
+        if reply.status not in (200, 409):
+            raise ValueError(f"the witness answered {reply.status}")
+        self._silent_since = None
         if reply.status == 409:
             raise Refusal(str(found.get("refused")))
-        if reply.status != 200:
-            raise ValueError(f"the witness answered {reply.status}")
         return found
 
 

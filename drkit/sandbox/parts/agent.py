@@ -6,13 +6,14 @@ have replaced: what it was told is on disk (`agent.json`).
 
 The door is *open* while the server is a standby (its `standby.signal` exists; PostgreSQL removes that before it
 accepts a write) or while the lease is valid; *held* between a promotion and the grant of the lease, so that whoever
-called `pg_promote` hears of it when the new writer really may write; *shut* otherwise. `_agent_api` is its control API.
+called `pg_promote` hears of it when the new writer really may write; *shut* otherwise.
+
+`_keeper` gets and keeps the lease, also on the word of two persons; `_agent_api` is the control API.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from drkit.sandbox.parts import announce, die_with_parent, load_config
 from drkit.sandbox.parts._agent_api import AgentApi
 from drkit.sandbox.parts._aio import serve
 from drkit.sandbox.parts._door import Door, State
+from drkit.sandbox.parts._keeper import Keeper
 from drkit.sandbox.parts._lease import Refusal, WriterLease, boot_time, log
 from drkit.sandbox.parts._memory import AgentMemory
 from drkit.sandbox.parts._server import ServerSession
@@ -49,7 +51,8 @@ class Agent:
         self.sql = ServerSession(self.server, self.superuser_password)
         self.memory = AgentMemory(Path(config["state"]))
         self.term_s = float(config["term_s"])
-        self.acquire_within_s = 2 * (self.term_s + float(config["margin_s"])) + 1
+        self.margin_s = float(config["margin_s"])
+        self.acquire_within_s = 2 * (self.term_s + self.margin_s) + 1
         holder = f"{self.site}/{os.getpid()}-{time.time_ns()}"  # a restarted agent is somebody else
         self.lease = WriterLease(config["witness"], holder, self.site, self.term_s)
         self.door = Door(self.server.socket, self.keep, self.why_shut)
@@ -57,8 +60,7 @@ class Agent:
         self.standby = False
         self.draining = False
         self.may_write = False
-        self._wake = asyncio.Event()
-        self._expiry: asyncio.TimerHandle | None = None
+        self.keeper = Keeper(self)
         self._stopping: asyncio.Task[None] | None = None
 
     # -- what the door asks ------------------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ class Agent:
             if self.server.standby_signal.exists():
                 return "open"
             self.standby = False  # promoted: from here on only a lease opens the door
-            self._wake.set()
+            self.keeper.wake()
         if self.may_write:
             return "open" if self.lease.valid else "shut"
         return "held"
@@ -99,6 +101,8 @@ class Agent:
     async def start_server(self) -> None:
         """Start PostgreSQL and wait until it answers. Raises DrkitError."""
         self.standby = self.server.standby_signal.exists()
+        if self.standby:
+            self.memory.lapse()
         self.draining = self.may_write = False
         process = postgres.start(self.server, self.log_path)
         deadline = boot_time() + START_WITHIN_S
@@ -116,7 +120,7 @@ class Agent:
         self.process = process
         self._watch(process)
         if not self.standby:
-            self._wake.set()
+            self.keeper.wake()
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         """Notice the server's end, whatever ended it."""
@@ -161,12 +165,12 @@ class Agent:
     async def _fence(self, reason: str, *, graceful: bool) -> None:
         log(f"fencing ({'graceful' if graceful else 'immediate'}): {reason}")
         if not graceful:
-            self._shut(reason)
+            self.shut(reason)
         process = self.process
         if process is not None:
             patience_s = min(10.0, self.lease.remaining_s - 0.2) if graceful and self.lease.held else 10.0
             await self._end(process, "fast" if graceful and patience_s > 0 else "immediate", max(patience_s, 0.1))
-        self._shut(reason)
+        self.shut(reason)
         self.process = None
         if self.lease.held:
             try:
@@ -174,92 +178,13 @@ class Agent:
             except (OSError, ValueError, Refusal) as error:  # the witness will see that it is not renewed
                 log(f"the lease could not be given back: {error}")
 
-    def _shut(self, reason: str) -> None:
+    def shut(self, reason: str) -> None:
+        """Write that down and acknowledge nothing any more; the server may still run."""
         self.memory.fence(reason)
         self.may_write = False
         self.door.close_sessions(replication=True)
         if not self.lease.valid:
             self.lease.drop()
-
-    def wake(self) -> None:
-        """Look at once whether a lease is needed."""
-        self._wake.set()
-
-    # -- the lease ---------------------------------------------------------------------------------------------------
-
-    async def keep_lease(self) -> None:
-        """Renew six times a term; acquire as soon as the server may write. Runs for ever."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self.term_s / 6)
-            self._wake.clear()
-            self.keep(False)  # notices a promotion that no client has made us notice
-            if self.process is None or self.standby or self.memory.fenced is not None:
-                continue
-            if self.lease.held:
-                await self._renew()
-            elif not self.draining:
-                await self._become_writer()
-
-    async def _renew(self) -> None:
-        try:
-            await self.lease.renew()
-        except Refusal as refusal:
-            self.fence(f"the witness refused the renewal: {refusal.why}", graceful=refusal.why == "revoked")
-        except (OSError, ValueError) as error:
-            log(f"no renewal ({error or type(error).__name__}); {self.lease.remaining_s:.1f} s left")
-        if self.lease.held:
-            self._fence_at_expiry()
-
-    def _fence_at_expiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(self.lease.remaining_s, self._expired)
-
-    def _expired(self) -> None:
-        if self.lease.held and not self.lease.valid:
-            # Also when a graceful stop is under way: its time is over.
-            self._shut("the lease ran out")
-            self.lease.drop()
-            self.fence("the lease ran out", graceful=False)
-            if self.process is not None:
-                self.process.send_signal(signal.SIGQUIT)
-
-    async def _become_writer(self) -> None:
-        """Get the lease before the first acknowledgement. A server that cannot get it must not stay writable."""
-        expect = self.memory.epoch  # None after a promotion: the standby never had one
-        deadline = boot_time() + self.acquire_within_s
-        why = "the witness does not answer"
-        while boot_time() < deadline and self.process is not None and not self.draining:
-            try:
-                epoch = await self.lease.acquire(expect)
-                break
-            except Refusal as refusal:
-                why = refusal.why
-                if why == "superseded":
-                    break
-            except (OSError, ValueError) as error:
-                why = f"the witness does not answer ({error or type(error).__name__})"
-            await asyncio.sleep(0.05)
-        if not self.lease.held:
-            if self.process is not None and not self.draining:
-                self.fence(f"no writer's lease: {why}", graceful=False)
-            return
-        self._fence_at_expiry()
-        self.memory.hold(epoch)
-        if expect is None:
-            await self._stop_waiting_for_standbys()
-        self.may_write = True
-        log(f"writer under epoch {epoch}")
-        self.door.changed()
-
-    async def _stop_waiting_for_standbys(self) -> None:
-        """The setting comes with the clone; on a new writer it would make every commit wait for a dead standby."""
-        try:
-            async with asyncio.timeout(self.term_s / 3):  # the lease runs, and is not renewed meanwhile
-                await self.sql.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-        except OSError as error:
-            log(f"synchronous_standby_names not cleared: {error or type(error).__name__}")
 
 
 async def run(config: dict[str, Any]) -> None:
@@ -278,7 +203,7 @@ async def run(config: dict[str, Any]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    leases = asyncio.ensure_future(agent.keep_lease())
+    leases = asyncio.ensure_future(agent.keeper.keep())
     if agent.memory.fenced is None:
         await agent.start_server()
         await _until_it_serves(agent)

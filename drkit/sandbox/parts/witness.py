@@ -8,7 +8,12 @@ Revoking refuses further renewals; it does not shorten the wait, because the hol
 The state is on disk before an answer is given. A witness that finds no clock of its own (it was restarted) counts from
 its start, and one that finds no state at all behaves as if there had been a holder: it waits the full time.
 
+Where two persons let a writer begin while no witness could be asked, it reports here as soon as there is one again, and
+is adopted: under its own epoch, or one above ours, so that whoever held a lease before can never renew it. Of two such
+writers the one of the later run (the higher fencing token) counts.
+
     POST /acquire {holder, site, expect_epoch?}  200 the lease | 409 {refused, ...}
+    POST /adopt   {holder, site, epoch, token, ended?}  200 the lease | 409 {refused: "superseded", ...}
     POST /renew   {holder, epoch}                200 the lease | 409 {refused: "revoked" | "not the holder", ...}
     POST /release {holder, epoch}                200
     POST /revoke  {reason}                       200
@@ -37,13 +42,17 @@ def boot_time() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The latest lease. `released`: its holder said that it stopped. `revoked`: further renewals are refused."""
+    """The latest lease. `released`: its holder said that it stopped. `revoked`: further renewals are refused.
+
+    `override`: fencing token of the last run whose override was adopted, in this lease or an earlier one; 0: none.
+    """
 
     holder: str | None = None
     site: str | None = None
     epoch: int = 0
     released: bool = False
     revoked: str | None = None
+    override: int = 0
 
 
 class Register:
@@ -63,9 +72,27 @@ class Register:
         with self._lock:
             if (why := self._why_not(holder, expect_epoch)) is not None:
                 return {"refused": why, **self._shown()}, 409
-            self._keep(Lease(holder, site, self._lease.epoch + 1))
+            self._keep(Lease(holder, site, self._lease.epoch + 1, override=self._lease.override))
             self._seen = boot_time()
             print(f"epoch {self._lease.epoch} granted to {holder}", file=sys.stderr, flush=True)
+            return self._shown(), 200
+
+    def adopt(
+        self, holder: str, site: str, epoch: int, token: int, *, ended: bool = False
+    ) -> tuple[dict[str, Any], int]:
+        """Take over a writer that began by override under `epoch`, in the run with this fencing token. Repeatable.
+
+        `ended`: it writes no more, so nobody who was granted a lease since is put out by it.
+        """
+        with self._lock:
+            known = self._lease
+            late = token < max(known.override, 1) or (token == known.override and site != known.site)
+            if late or (ended and epoch <= known.epoch):
+                return {"refused": "superseded", **self._shown()}, 409
+            if (holder, token) != (known.holder, known.override):
+                self._keep(Lease(holder, site, max(epoch, known.epoch + 1), released=ended, override=token))
+                print(f"epoch {self._lease.epoch} adopted from {holder}: override", file=sys.stderr, flush=True)
+            self._seen = boot_time()
             return self._shown(), 200
 
     def _why_not(self, holder: str, expect_epoch: int | None) -> str | None:
@@ -145,6 +172,10 @@ def _handler(register: Register, request: Request) -> Reply:
         case "POST", "/acquire":
             expect = body.get("expect_epoch")
             found = register.acquire(str(body.get("holder", "")), str(body.get("site", "")), expect)
+        case "POST", "/adopt":
+            numbers = int(body.get("epoch", -1)), int(body.get("token", 0))
+            holder, site = str(body.get("holder", "")), str(body.get("site", ""))
+            found = register.adopt(holder, site, *numbers, ended=bool(body.get("ended")))
         case "POST", "/renew":
             found = register.renew(str(body.get("holder", "")), int(body.get("epoch", -1)))
         case "POST", "/release":
