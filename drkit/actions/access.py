@@ -55,6 +55,8 @@ async def check(ctx: Context, p: Doors) -> Opened:
         entered["role"] = bool(answer["Credentials"]["SessionToken"])
 
     async def log_in(host: Host) -> None:
+        # An open connection proves nothing: it stays open when the key that opened it is taken away.
+        await ctx.use(Ssh).login(host.name)
         done = await ctx.use(Ssh).run(host.name, ["cat", "etc/machine-id"])
         if done.output.strip() != host.machine_id:
             raise DrkitError(f"machine-id is {done.output.strip() or 'missing'}, not {host.machine_id}")

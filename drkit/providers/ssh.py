@@ -109,6 +109,10 @@ class Ssh:
             connection.abort()
         self._open.clear()
 
+    async def login(self, host: str) -> None:
+        """Log in anew, past any connection that is open, and leave again. Unreachable or Refused if shut out."""
+        (await self._connect(self._environment.host(host))).abort()
+
     async def run(self, host: str, argv: Sequence[str], *, timeout_s: float = 5.0, text: str = "") -> Completed:
         """Run a command that reads, in the host's root (`DRKIT_HOST_ROOT` there, else `/`); `text` is its input.
 
