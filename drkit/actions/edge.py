@@ -5,7 +5,7 @@ from __future__ import annotations
 from drkit.actions.trying import Source, tried
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import StepFailed, Unobservable
+from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.http import Answer, Http
@@ -69,6 +69,9 @@ class Maintenance(Entry):
 @action("edge.maintenance", observe=state, repeat="safe", timeout_s=20, poll_s=0.15, skippable=False)
 async def maintenance(ctx: Context, p: Maintenance, before: EntryState) -> None:
     """Turn writes away at an entry, or let them in again."""
+    if before.source == "answered" and before.region != ctx.site(p.site).name:
+        # Told to the wrong entry, this would turn users away from the side that is to serve them.
+        raise Refused(f"The entry of {p.site} says that it is {before.region}'s: it is left alone.")
     await tried(ctx, _ask(ctx, p.site, "PUT", "/_edge/maintenance", {"on": p.on}))
 
 
