@@ -51,14 +51,14 @@ class Preflight(Observation):
     """What is there. `ok`: everything is enough, and every API answers."""
 
     ok: bool
-    quotas: dict[str, float]
     short: dict[str, str]
     """What is not enough: what it is, and what is needed."""
+    silent: dict[str, str]
+    """Services whose API did not answer, and what was said instead."""
+    quotas: dict[str, float]
     group_maximum: int
     services: list[str]
     """Services whose API answered."""
-    silent: dict[str, str]
-    """Services whose API did not answer, and what was said instead."""
 
 
 @probe("aws.quotas.preflight", plane="control")

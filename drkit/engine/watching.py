@@ -5,6 +5,7 @@ A look is never reused: each is taken when it is needed, so that none is older t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,9 +98,21 @@ async def watch(
         await clock.sleep(min(poll_s, max(deadline - now, 0.0)))
 
 
+SHOWN_MAX = 300
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
+
+
 def shown(value: Mapping[str, Any] | None) -> str:
-    """A look's value, short enough for a sentence."""
+    """A look's value, short enough for a sentence: what is not known is left out, digests are cut."""
     if not value:
         return "nothing"
-    text = ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
-    return text if len(text) <= 200 else text[:197] + "..."
+    text = _DIGEST.sub(r"\1", ", ".join(f"{key}={_words(item)}" for key, item in value.items() if item is not None))
+    return text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 3] + "..."
+
+
+def _words(item: Any) -> str:
+    """One value; inside of others who answered is left out, because they are named otherwise there."""
+    if isinstance(item, Mapping):
+        told = (f"{key}={_words(each)}" for key, each in item.items() if each is not None and key != "answered_by")
+        return f"({', '.join(told)})"
+    return f"[{', '.join(_words(each) for each in item)}]" if isinstance(item, list | tuple) else str(item)
