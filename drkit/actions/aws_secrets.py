@@ -9,7 +9,7 @@ from typing import Any
 from drkit.actions.trying import tried
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import Unobservable
+from drkit.errors import StepFailed, Unobservable
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
@@ -116,6 +116,11 @@ async def promote(ctx: Context, p: SecretSet, before: SecretsState) -> None:
     for secret in before.secrets:
         if secret.version is None:
             raise Unobservable(f"There is no secret {secret.name} in {p.site}.")
+        if not secret.intact or secret.source_version not in (None, secret.version):
+            raise StepFailed(f"{secret.name} in {p.site} is not what was agreed on.", world="untouched")
+    if before.login is False:
+        raise StepFailed(f"The database does not accept what {p.login} holds.", world="untouched")
+    for secret in before.secrets:
         request = {"SecretId": secret.name, "Tags": [{"Key": ROLE_TAG, "Value": "primary"}]}
         await aws.call(p.site, "secretsmanager", "tag_resource", request)
 
