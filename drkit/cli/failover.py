@@ -41,8 +41,9 @@ Foreground = Annotated[bool, typer.Option("--foreground", help="In this process;
 
 
 def register(app: typer.Typer) -> None:
-    """Put `failover` and `run` on `app`."""
+    """Put `failover`, `failback` and `run` on `app`."""
     app.command("failover", rich_help_panel=PANEL)(failover)
+    app.command("failback", rich_help_panel=PANEL)(failback)
     app.command("run", rich_help_panel=PANEL)(run)
 
 
@@ -92,6 +93,16 @@ def failover(
         return planning.look(planning.make(settings, wanted))
 
     raise typer.Exit(start(settings, planned, asked, dry_run=dry_run))
+
+
+def failback(
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="The run to return from.")] = "last",
+) -> None:
+    """Return to the region that a run left. Not built yet: refused, with what to do instead."""
+    raise Refused(
+        "drkit does not plan the way back yet: it would have to be made from what the run really did",
+        hint="drkit help failback", code="E0317",
+    )  # fmt: skip
 
 
 def run(

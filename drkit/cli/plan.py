@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from drkit.errors import Exit
 if TYPE_CHECKING:
     from drkit.cli.evidence import Evidence
     from drkit.cli.planning import Planned
+    from drkit.cli.seen import GoodDrill
     from drkit.model.plan import Plan, PlanStep
 
 PANEL = "Decide"
@@ -89,6 +91,7 @@ def as_json(planned: Planned) -> dict[str, Any]:
         "schema": "drkit.planned/1", "hash": planned.plan.hash,
         "plan": planned.plan.model_dump(mode="json", by_alias=True),
         "evidence": None if evidence is None else evidence.to_json(),
+        "rehearsed": None if planned.rehearsed is None else asdict(planned.rehearsed),
     }  # fmt: skip
 
 
@@ -100,20 +103,23 @@ def show(settings: Settings, planned: Planned) -> None:
     if planned.evidence is not None:
         say.line()
         show_evidence(settings, planned.evidence)
-    show_plan(settings, plan)
+    show_plan(settings, plan, planned.rehearsed)
 
 
-def show_plan(settings: Settings, plan: Plan) -> None:
-    """Print a plan's steps and totals."""
+def show_plan(settings: Settings, plan: Plan, rehearsed: GoodDrill | None = None) -> None:
+    """Print a plan's steps and totals; beside each step what it took in the last good drill."""
     say = settings.say
+    took = rehearsed.seconds if rehearsed is not None else {}
     say.line()
-    say.table(("#", "step", "will do", "in", "needs", "limit", ""), [_row(step) for step in plan.steps])
+    heads = ("#", "step", "will do", "in", "needs", "limit", "drill", "")
+    say.table(heads, [_row(step, took.get(step.id)) for step in plan.steps])
     say.line()
     for changed in plan.changed_parameters:
         say.line(f"{changed.name} is {changed.value} instead of {changed.default} (by {changed.by})")
     for warning in plan.warnings:
         say.line(f"WARN  {warning}", style="yellow")
     say.line(totals(plan))
+    say.line(_rehearsal(rehearsed))
 
 
 def show_evidence(settings: Settings, evidence: Evidence) -> None:
@@ -141,7 +147,17 @@ def _changing(plan: Plan) -> list[PlanStep]:
     return [step for step in plan.steps if step.kind == "action"]
 
 
-def _row(step: PlanStep) -> tuple[str, ...]:
+def _rehearsal(drill: GoodDrill | None) -> str:
+    """How long it took last time, which is no promise; and that nobody knows, where nobody tried."""
+    from drkit.model.values import show_duration
+
+    if drill is None:
+        return "No good drill of this runbook on this machine: nobody knows here how long it takes."
+    age = show_duration(max(0.0, time.time() - drill.finished_wall))
+    return f"Last good drill {drill.run}, {age} ago: {show_duration(drill.makespan_s)} from first step to last."
+
+
+def _row(step: PlanStep, took_s: float | None) -> tuple[str, ...]:
     from drkit.model.values import show_duration
 
     needs = ",".join(step.needs) if step.needs else "-"
@@ -158,6 +174,7 @@ def _row(step: PlanStep) -> tuple[str, ...]:
         marks.append("optional")
     return (
         str(step.number), step.id, step.title or step.uses, step.site or "-", needs, show_duration(step.timeout_s),
+        show_duration(took_s) if took_s is not None else "-",
         "  ".join(marks),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from drkit.errors import Refused, UsageError
 if TYPE_CHECKING:
     from drkit.catalog import Catalog
     from drkit.cli.evidence import Evidence
+    from drkit.cli.seen import GoodDrill
     from drkit.model.environment import Environment
     from drkit.model.plan import Plan
 
@@ -43,6 +44,8 @@ class Planned:
     catalog: Catalog
     wanted: Wanted
     evidence: Evidence | None = None
+    rehearsed: GoodDrill | None = None
+    """The last good drill of this runbook here: what its steps took."""
 
 
 def make(settings: Settings, wanted: Wanted) -> Planned:
@@ -68,6 +71,7 @@ def look(planned: Planned) -> Planned:
 
     from drkit.cli.compose import reach
     from drkit.cli.evidence import gather
+    from drkit.cli.seen import last_good_drill
 
     plan = planned.plan
 
@@ -75,7 +79,8 @@ def look(planned: Planned) -> Planned:
         async with reach(planned.environment, plan.source, plan.target, mode=plan.mode) as context:
             return await gather(plan, planned.catalog, context)
 
-    return Planned(plan, planned.environment, planned.catalog, planned.wanted, anyio.run(ask))
+    rehearsed = last_good_drill(plan.environment, plan.runbook)
+    return Planned(plan, planned.environment, planned.catalog, planned.wanted, anyio.run(ask), rehearsed)
 
 
 def save(planned: Planned, path: Path) -> None:

@@ -64,6 +64,9 @@ def resume(
     waiting.begin(request, start)
     if foreground:
         raise typer.Exit(int(launch.in_process(settings, folder)))
+    if look.state.outcome is not None:  # killed while it wrote the report: no further event will come
+        look.starting = lambda: waiting.spawned is not None and not waiting.spawned.gone()
+        raise typer.Exit(int(launch.watch(settings, look)))
     raise typer.Exit(int(launch.follow(settings, waiting, detach=detach, after=look.state.seq)))
 
 
@@ -97,7 +100,7 @@ def _check(look: Seen, begin: str | None, skip: list[str], reason: str | None) -
             f"run {look.folder.id} never began: there is nothing to resume", state="Nothing was changed.",
             hint=f"cat {look.folder.log}",
         )  # fmt: skip
-    if look.state.outcome is not None:
+    if look.state.outcome is not None and look.folder.ended() is not None:
         raise Refused(
             f"run {look.folder.id} has ended ({look.state.outcome}): there is nothing to resume",
             hint=f"drkit report {look.folder.id}", state="The run stays as it ended.",

@@ -63,7 +63,11 @@ def _told(row: Row, state: RunState) -> tuple[str, str, str] | None:
     if isinstance(fact, e.Asked):
         return "ASK", fact.step, f"waits for people: drkit approve {state.run} {fact.step} --reason ..."
     if isinstance(fact, e.Answered):
-        return fact.answer.upper()[:5], fact.step, f"{fact.answer} by {_who(fact.by)}: {fact.reason}"
+        return (
+            "YES" if fact.answer == "approve" else "NO",
+            fact.step,
+            f"{fact.answer} by {_who(fact.by)}: {fact.reason}",
+        )
     if isinstance(fact, e.Ordered):
         return "ORDER", fact.step or "", f"{fact.verb} by {_who(fact.by)}" + (f": {fact.reason}" if fact.reason else "")
     if isinstance(fact, e.Refusal):

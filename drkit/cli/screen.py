@@ -208,7 +208,8 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_short(item)}" for key, item in list(value.items())[:3])
+        told = [(key, item) for key, item in value.items() if item is not None and key != "answered_by"]
+        return ", ".join(f"{key} {_short(item)}" for key, item in told[:3])
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"({len(value)})" if len(value) > 3 else ",".join(_short(item) for item in value)
     return str(value)

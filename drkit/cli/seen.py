@@ -114,23 +114,44 @@ def _met(seen: Seen) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class GoodDrill:
-    """A drill that ended well: its run, and when (seconds since the epoch)."""
+    """A drill that ended well: its run, its runbook, when it ended (seconds since the epoch), how long steps took."""
 
     run: str
+    runbook: str
     finished_wall: float
+    seconds: dict[str, float]
+    """By step of the runbook."""
+    makespan_s: float
+    """From the first of them to the end of the last."""
 
 
-def last_good_drill(environment: str) -> GoodDrill | None:
-    """The newest drill of this environment on this machine that was done and met its objectives."""
+def last_good_drill(environment: str, runbook: str | None = None) -> GoodDrill | None:
+    """The newest drill of this environment (and runbook) on this machine that met its objectives."""
     from drkit.engine.runs import all_runs
 
     for folder in reversed(all_runs()):
         request = folder.request()
-        if not request.drill or request.environment.name != environment:
+        wanted = request.drill and request.environment.name == environment and runbook in (None, request.plan.runbook)
+        if not wanted or not any(step.part == "runbook" for step in request.plan.steps):
             continue
         look = read(folder)
-        if look.run is None or look.state.outcome != "done" or look.state.finished_t is None:
-            continue
-        if exit_code(look) is Exit.DONE:
-            return GoodDrill(request.run, look.state.wall(look.state.finished_t))
+        if look.run is not None and look.state.outcome == "done" and exit_code(look) is Exit.DONE:
+            return _good(look.state)
     return None
+
+
+def _good(state: RunState) -> GoodDrill:
+    spans = {
+        step.id: (step.started_t, step.finished_t)
+        for step in state.steps.values()
+        if step.plan.part == "runbook" and step.started_t is not None and step.finished_t is not None
+    }
+    began = min((span[0] for span in spans.values()), default=0.0)
+    ended = max((span[1] for span in spans.values()), default=0.0)
+    return GoodDrill(
+        run=state.run,
+        runbook=state.plan.runbook,
+        finished_wall=state.wall(state.finished_t or state.t),
+        seconds={id: span[1] - span[0] for id, span in spans.items()},
+        makespan_s=ended - began,
+    )

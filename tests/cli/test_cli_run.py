@@ -133,3 +133,17 @@ def test_in_the_foreground_a_question_ends_the_command_with_its_code(lab: Lab) -
     says(lab.drkit("abort", run, "--reason", "enough"), 0, "queued")
     says(lab.process("resume", run, "--foreground"), 1, "aborted")
     assert lab.made == ["first"]
+
+
+def test_in_the_foreground_sigterm_pauses_after_what_is_under_way(lab: Lab) -> None:
+    import subprocess
+
+    go = lab.first_waits()
+    words = lab.command(*GO, "--foreground")
+    with subprocess.Popen(words, cwd=lab.folder, env=lab.environment, stdin=subprocess.DEVNULL) as child:
+        until((lab.folder / "begun").exists)
+        child.send_signal(signal.SIGTERM)
+        go.touch()
+        assert child.wait(30) == 143
+    assert (lab.made, status(lab)["phase"]) == (["first"], "paused")
+    says(lab.drkit("failback"), 3, "drkit help failback")
