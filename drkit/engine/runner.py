@@ -31,7 +31,7 @@ from drkit.engine.inbox import ThreadInbox
 from drkit.engine.journal import SqliteStore
 from drkit.engine.lease import LONGEST_CALL_S, EnvironmentLease
 from drkit.engine.orders import OrderDesk, identity
-from drkit.engine.runs import Request, RunFolder, Start
+from drkit.engine.runs import RunFolder, Start
 from drkit.engine.spawning import Spawned, spawn, wait_for_go
 from drkit.engine.state import RunState, Status
 from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refused
@@ -74,7 +74,7 @@ async def carry_out(folder: RunFolder, means: Means, *, stay: bool = True) -> Ex
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with SqliteStore(folder.journal) as store:  # its lock: one runner a run
-            run = _fold_of(store, folder.request())
+            run = _fold_of(store, folder)
             try:
                 folder.claim()
                 folder.end(None)
@@ -123,7 +123,10 @@ class _Runner:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._signals, tasks)
                 try:
-                    await self._begin_and_carry()
+                    if self.fold.state.outcome is None:
+                        await self._begin_and_carry()
+                    else:
+                        await self._tidy_up()
                 finally:
                     await self._give_back()
                 tasks.cancel_scope.cancel()
@@ -146,6 +149,22 @@ class _Runner:
             await self._carry(inbox, holder.token, copier)
             if not await copier.finish(_COPY_LEFT_S):
                 self._say(f"the state store has events up to {copier.upto} only: {copier.trouble or 'it is slow'}")
+
+    async def _tidy_up(self) -> None:
+        """The run is over, and its runner was killed before it had copied everything and given back the lease.
+
+        Whatever of that cannot be done now is said, and stops nobody from making the report.
+        """
+        run = self.request.run
+        try:
+            copied = await self._first_contact()
+            with ThreadInbox() as inbox:
+                copier = JournalCopier(self.means.objects, run, inbox, self.clock, upto=copied.seq)
+                copier.committed(list(self.store.read(copied.seq)))
+                await copier.finish(_COPY_LEFT_S)
+            await self.lease.acquire(run, drill=self.request.drill)
+        except DrkitError as error:
+            self._say(f"the state store was left as it is: {error.message}")
 
     async def _first_contact(self) -> Extent:
         """Make sure that the copy is this run's, and how far it goes. PreflightFailed if the store does not answer."""
@@ -322,15 +341,15 @@ class _ClosingInbox:
         self._inbox.put(finished)
 
 
-def _fold_of(store: SqliteStore, request: Request) -> Run:
-    """The fold as the journal leaves it, or a new one. Refused if the run has ended."""
+def _fold_of(store: SqliteStore, folder: RunFolder) -> Run:
+    """The fold as the journal leaves it, or a new one. Refused if the run has ended and nothing is left to do."""
     if store.seq == 0:
-        return Run(request.plan)
+        return Run(folder.request().plan)
     run = replay(store.read())
-    if run.state.outcome is not None:
+    if run.state.outcome is not None and folder.ended() is not None:
         raise Refused(
-            f"run {request.run} has ended ({run.state.outcome}): there is nothing to resume",
-            hint=f"drkit report {request.run}",
+            f"run {folder.id} has ended ({run.state.outcome}): there is nothing to resume",
+            hint=f"drkit report {folder.id}",
         )
     return run
 

@@ -151,6 +151,20 @@ def test_a_finished_run_is_not_resumed_and_its_end_stays_on_record(tmp_path: Pat
     assert folder.ended() == before and failure(folder) is None
 
 
+def test_a_run_that_was_killed_while_its_report_was_written_is_tidied_up(tmp_path: Path, begin: Begin) -> None:
+    folder = asked(tmp_path, chain("a"))
+    until(begin(folder).gone)
+    events = kinds(folder)
+    folder.end(None)  # as a kill -9 leaves it: everything is journaled, nothing after that has happened
+    until(begin(folder).gone)
+    ended = folder.ended()
+    assert ended is not None and (ended["exit"], ended["outcome"]) == (0, "done")
+    assert kinds(folder) == events, "a run that is over is not opened again"
+    other = asked(tmp_path, chain("b"))
+    until(begin(other).gone)
+    assert state(other).outcome == "done", "the environment is free"
+
+
 def test_sigterm_pauses_after_the_step_and_leaves(tmp_path: Path, begin: Begin) -> None:
     folder = asked(tmp_path, [step("a", after="sign"), step("b", "a")])
     runner = begin(folder)
