@@ -30,6 +30,7 @@ def step_story(run: RunLike, step: StepLike, number: int | None, critical: Seque
     """Everything the journal has on one step."""
     plan, status = step.plan, str(step.status)
     last = step.after if step.after is not None else step.seen
+    overridden = any(override.get("step") == plan.id for override in run.overrides)
     whole = step.started_t is not None and step.finished_t is not None
     return StepStory(
         id=plan.id,
@@ -37,7 +38,7 @@ def step_story(run: RunLike, step: StepLike, number: int | None, critical: Seque
         title=plan.title or plan.id,
         owner=plan.owner or "",
         status=status,
-        tone=_TONES.get(status, "plain"),
+        tone="bad" if overridden else _TONES.get(status, "plain"),
         uses=plan.uses,
         region=plan.site,
         part=plan.part,
@@ -52,7 +53,7 @@ def step_story(run: RunLike, step: StepLike, number: int | None, critical: Seque
         params=shown(step.params if step.params is not None else plan.params),
         seen=_seen(step.before, last),
         seen_by=_seen_by(last),
-        remark=_remark(step),
+        remark=_remark(step, overridden),
     )
 
 
@@ -85,8 +86,10 @@ def _seen_by(look: Mapping[str, Json] | None) -> str | None:
     return f"{who} at {look.get('at')}, asked from {look.get('origin')}"
 
 
-def _remark(step: StepLike) -> str | None:
+def _remark(step: StepLike, overridden: bool) -> str | None:
     said: list[str] = []
+    if overridden:
+        said.append("not observed: counts as done on the word of two persons")
     if step.error:
         said.append(step.error)
     if step.reason:

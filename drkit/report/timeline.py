@@ -102,6 +102,7 @@ def _of_journal(rows: Sequence[Row], run: RunLike) -> Iterable[Moment]:
 
 
 def _of_steps(run: RunLike) -> Iterable[Moment]:
+    unobserved = {override.get("step") for override in run.overrides}
     for step in run.steps.values():
         if step.finished_t is None or str(step.status) not in ("done", "skipped"):
             continue
@@ -112,6 +113,8 @@ def _of_steps(run: RunLike) -> Iterable[Moment]:
             yield Moment(at_s, f"Fault healed: {plan.heals}", "by drkit", "plain", "journal")
         elif plan.part == "detect":
             yield Moment(at_s, "Detected", plan.title, "plain", "journal")
+        elif plan.id in unobserved:
+            yield Moment(at_s, f"Passed, not fenced: {plan.id}", "nobody saw the old writer stop", "bad", "journal")
         elif plan.fences:
             yield Moment(at_s, f"Fenced: {plan.id}", plan.title, "good", "journal")
         elif plan.promotes:

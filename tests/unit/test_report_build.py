@@ -202,6 +202,10 @@ def test_an_overridden_fence_is_said_first_and_in_red() -> None:
     (override,) = told.report.fence_overrides
     assert (override.step, override.by, override.stated_loss_seconds) == ("fence", ("dana", "lee"), 4.0)
     assert told.verdict.line.startswith("The fence was overridden by dana and lee") and told.verdict.tone == "bad"
+    fence = next(step for step in told.steps if step.id == "fence")
+    assert fence.tone == "bad" and "on the word of two persons" in str(fence.remark)
+    moments = {moment.what: moment.tone for moment in told.moments}
+    assert moments["Passed, not fenced: fence"] == "bad" and "Fenced: fence" not in moments
     page = render(told, "html")
     assert '<section class="alarm"><b>Fence overridden.</b>' in page
     assert "FENCE OVERRIDDEN" in render(told, "md")
