@@ -9,6 +9,7 @@ from typing import Protocol, Self, TypeVar, cast
 
 from drkit.model.environment import Environment, SecretRef, Site
 from drkit.model.ports import Clock
+from drkit.model.values import Json
 
 
 class Secrets(Protocol):
@@ -68,6 +69,17 @@ def step_token(run: str, step: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", f"drkit-{run}-{step}".lower())
 
 
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A fence that people passed although it was not observed, and what for: what it was to fence, the stated loss."""
+
+    step: str
+    params: Mapping[str, Json]
+    by: tuple[str, ...]
+    """Names of the persons, all different."""
+    loss_s: float
+
+
 @dataclass(frozen=True)
 class Context:
     """Given to every action and probe.
@@ -89,6 +101,8 @@ class Context:
     attempt: int = 1
     fencing_token: int = 0
     not_after: float | None = None
+    overrides: tuple[Override, ...] = ()
+    """For a step that promotes: the fences before it that were overridden."""
     scratch: dict[str, str] = field(default_factory=dict)
     """What the action found out and wants in the run's log; redacted before it is written."""
 

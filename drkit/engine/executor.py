@@ -117,7 +117,7 @@ class Executor:
         if isinstance(entry, Gate):
             raise CannotStart(f"{step.uses} is an approval, not something to carry out")
         attempt = _attempt(command)
-        ctx = self._scene.context(step.id, attempt)
+        ctx = self._scene.context(step.id, attempt, args.get("overrides"))
         deadline = self._clock.monotonic() + step.timeout_s
         return Job(command, step, entry, validated(entry, args["params"]), attempt, ctx, deadline)
 

@@ -60,6 +60,11 @@ def is_policy(by: Mapping[str, Json]) -> bool:
     return str(by.get("how", "")).startswith(POLICY)
 
 
+def is_stranger(by: Mapping[str, Json]) -> bool:
+    """Whether the environment knows this Unix user in no role. (Where nobody has looked yet, that is not known.)"""
+    return by.get("roles") == []
+
+
 def same_person(one: Mapping[str, Json], other: Mapping[str, Json]) -> bool:
     """The same Unix user is one person, whatever name is given; so is the same name."""
     if one.get("uid") is not None and one.get("uid") == other.get("uid"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from drkit.context import step_token
 from drkit.engine import gates
+from drkit.engine.compensation import ancestors
 from drkit.engine.state import BUSY, Ask, Phase, RunState, Status, StepState
 from drkit.errors import DrkitError
 from drkit.model.events import Command, Ordered
@@ -173,12 +174,28 @@ class Moves:
             args["doubtful"] = True
         if step.claim is not None:
             args["once"] = True
+        if step.plan.promotes:
+            self._tell_overrides(args, step)
         if step.undoes is not None:
             args["as"] = step.plan.model_dump(mode="json", exclude_defaults=True)
             args["guard"] = {
                 "uses": step.undoes.plan.uses, "params": step.undoes.params, "before": step.undoes.before,
             }  # fmt: skip
         return args
+
+    def _tell_overrides(self, args: dict[str, Json], step: StepState) -> None:
+        """Who promotes must know which fence nobody observed, and on whose word it goes on."""
+        before = {id: self.state.steps[id] for id in ancestors(self.state, step)} if self.state.overrides else {}
+        told: list[Json] = [
+            {
+                "step": fence.id, "params": fence.plan.params if fence.params is None else fence.params,
+                "by": [person.get("name") for person in fence.overridden], "loss_s": override["loss_s"],
+            }
+            for override in self.state.overrides
+            if (fence := before.get(str(override["step"]))) is not None
+        ]  # fmt: skip
+        if told:
+            args["overrides"] = told
 
     def _render_into(self, args: dict[str, Json], step: StepState) -> None:
         params: Mapping[str, Any] = step.plan.params

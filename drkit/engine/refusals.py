@@ -22,6 +22,9 @@ def why_not(fact: Fact, state: RunState) -> str | None:
     return None
 
 
+_STRANGER = "a fence is overridden by two persons of drkit.toml (`people`, with a role); you are not one of them"
+
+
 def _ended(state: RunState) -> str | None:
     if state.outcome is None:
         return None
@@ -46,6 +49,8 @@ def _why_not_answer(fact: Answered, state: RunState) -> str | None:
         return f"what {step.id} shows has changed since; look again with drkit status {state.run}"
     if gates.is_policy(fact.by) and ask.purpose != "gate":
         return "a drill's recorded policy answers gates only"
+    if ask.purpose == "override-fence" and gates.is_stranger(fact.by):
+        return _STRANGER
     if not gates.is_policy(fact.by) and not gates.in_role(fact.by, fact.role, ask.role):
         return f"{step.id} must be answered by somebody in the role {ask.role}; {fact.by.get('name')} is not"
     if fact.answer not in ("approve", "reject"):
@@ -139,6 +144,11 @@ def _override(fact: Ordered, state: RunState) -> str | None:
         return "state the loss you accept: --accept-data-loss DURATION"
     if gates.is_policy(fact.by):
         return "a drill's recorded policy never overrides a fence"
+    if gates.is_stranger(fact.by):
+        return _STRANGER
+    for seer, seen_s in losses_seen(step, state).items():
+        if loss < seen_s:
+            return f"{seer} saw that {seen_s:g} s of writes would be lost: state at least that"
     if step.phase is Phase.ASKED:
         ask = step.ask
         if ask is None or ask.purpose != "override-fence":
@@ -148,6 +158,13 @@ def _override(fact: Ordered, state: RunState) -> str | None:
         if loss != ask.shown.get("loss_s"):
             return f"the loss stated first was {ask.shown.get('loss_s')} s; both persons must state the same"
     return None
+
+
+def losses_seen(step: StepState, state: RunState) -> dict[str, float]:
+    """Seconds of writes that would be lost, as steps before this one observed them (`loss_s`), the nearest first."""
+    results = {id: state.results.get(id) for id in compensation.ancestors(state, step)}
+    seen = {id: result.get("loss_s") for id, result in results.items() if isinstance(result, dict)}
+    return {id: float(s) for id, s in seen.items() if isinstance(s, int | float) and not isinstance(s, bool)}
 
 
 def _abort(fact: Ordered, state: RunState) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from drkit.catalog import Action, Catalog, Probe
-from drkit.context import Context, Providers, Secrets
+from drkit.context import Context, Override, Providers, Secrets
 from drkit.engine.watching import observe_once
 from drkit.model.observation import Observation, Verdict
 from drkit.model.params import Params
@@ -71,14 +71,15 @@ class Scene:
         self.origin = socket.gethostname()
         self._evaluate = evaluate
 
-    def context(self, step: str, attempt: int) -> Context:
-        """What an action or probe is given. `not_after` is as the lease stands now."""
+    def context(self, step: str, attempt: int, overrides: Json = None) -> Context:
+        """What an action or probe is given. `not_after` is as the lease stands now; `overrides` as in the command."""
         lasts_s = self.lease.remaining_s() if self.lease is not None else None
         return Context(
             environment=self.providers.environment, providers=self.providers, secrets=self.secrets, clock=self.clock,
             run=self.run, step=step, source=self.plan.source, target=self.plan.target, mode=self.plan.mode,
             drill=self.drill, attempt=attempt, fencing_token=self.fencing_token,
             not_after=None if lasts_s is None else self.clock.monotonic() + lasts_s,
+            overrides=tuple(_override(told) for told in overrides) if isinstance(overrides, list) else (),
         )  # fmt: skip
 
     async def answer(
@@ -118,6 +119,10 @@ class Scene:
         return await observe_once(
             lambda: probe(ctx, narrowed(probe, params)), self.clock, self.origin, within_s=within_s
         )
+
+
+def _override(told: Any) -> Override:
+    return Override(told["step"], told["params"], tuple(told["by"]), float(told["loss_s"]))
 
 
 def validated(entry: Probe[Any, Any] | Action[Any, Any], params: Json) -> Params:

@@ -263,7 +263,12 @@ class RunState:
 
     def blocks(self) -> tuple[Block, ...]:
         """Everything that keeps the run from going on by itself; the first is the one to show."""
-        found = [_block(self, step) for step in self.steps.values() if step.phase in (Phase.BLOCKED, Phase.ASKED)]
+        found: list[Block] = []
+        for step in self.steps.values():
+            if step.phase in (Phase.BLOCKED, Phase.ASKED):
+                found.append(_block(self, step))
+            if step.phase is Phase.BLOCKED and step.plan.fences:
+                found.append(_way_past(self, step))
         if self.lease_lost:
             lost = "this run no longer holds the environment's lease"
             found.insert(0, Block(None, lost, f"drkit resume {self.run} --take-over"))
@@ -282,12 +287,20 @@ def _block(state: RunState, step: StepState) -> Block:
         who = step.ask.role or ("another person" if step.ask.approved_by else "a person")
         left = step.ask.approvals - len(step.ask.approved_by)
         what = _QUESTIONS.get(step.ask.purpose, "approval")
+        if step.ask.purpose == "override-fence":
+            stated = step.ask.shown
+            what += f" and {stated.get('loss_s')} s of writes lost, as {stated.get('asked_by')} stated,"
         return Block(
             name, f"waits for {what} by {who}{f' ({left} persons)' if left > 1 else ''}", f"drkit approve {run} {name}"
         )
     if step.ended is Status.UNCERTAIN:
         return Block(name, f"outcome unknown: {step.error}", f"drkit inspect {run} {name}")
     return Block(name, f"failed: {step.error}", f"drkit retry {run} {name}")
+
+
+def _way_past(state: RunState, fence: StepState) -> Block:
+    past = "two persons of drkit.toml may go on without it observed; both state the loss they accept"
+    return Block(fence.id, past, f'drkit override-fence {state.run} {fence.id} --accept-data-loss DUR --reason "..."')
 
 
 _QUESTIONS = {

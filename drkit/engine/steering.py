@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from drkit.engine import compensation
 from drkit.engine.moves import FIRST_VERB, QUESTION_S
+from drkit.engine.refusals import losses_seen
 from drkit.engine.state import Ask, Phase, Status, StepState
 from drkit.model.events import Ordered
 from drkit.model.values import Json, utc
@@ -138,7 +139,10 @@ def _override(run: Moves, order: Ordered) -> None:
         if len(step.ask.approved_by) >= step.ask.approvals:
             granted(run, step, step.ask)
         return
-    shown: dict[str, Json] = {"loss_s": order.args.get("loss_s"), "fence": step.error, "asked_by": order.by.get("name")}
+    seen: dict[str, Json] = dict(losses_seen(step, run.state))
+    shown: dict[str, Json] = {
+        "loss_s": order.args.get("loss_s"), "loss_seen_s": seen, "fence": step.error, "asked_by": order.by.get("name"),
+    }  # fmt: skip
     run.question(
         step, "override-fence", "going on without the fence observed takes two persons", shown=shown, approvals=2,
         timeout_s=QUESTION_S, answers=(given,),

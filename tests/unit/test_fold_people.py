@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from engine_fakes import DANA, LEE, MAX, Folding, approve, gate, order, step
+from engine_fakes import DANA, LEE, LOOK, MAX, Folding, approve, gate, order, step
 
 from drkit.engine.refusals import why_not
 from drkit.model import events as e
+from drkit.model.values import Json
 
 
 def refusal(f: Folding, fact: e.Fact) -> str:
@@ -99,7 +100,8 @@ def test_a_policy_says_nothing_about_roles_it_does_not_name() -> None:
 
 
 def failed_fence() -> Folding:
-    f = Folding(step("fence", uses="fake.fence"), step("promote", "fence"), policy={"name": "n", "*": "approve"})
+    steps = step("fence", uses="fake.fence"), step("promote", "fence", promotes=True), step("b", "promote")
+    f = Folding(*steps, policy={"name": "n", "*": "approve"}, drill=True)
     f.prepared("fence")
     f.failed("fence", world="untouched")
     return f
@@ -137,6 +139,51 @@ def test_a_fence_is_overridden_only_after_it_failed_and_only_with_a_loss() -> No
     assert "never overrides" in refusal(f, order("override-fence", "fence", policy, loss_s=1.0))  # type: ignore[arg-type]
     running = Folding(step("fence", uses="fake.fence"))
     assert "only a fence that failed" in refusal(running, order("override-fence", "fence", DANA, loss_s=1.0))
+
+
+def test_whoever_has_no_role_in_the_environment_overrides_nothing() -> None:
+    f = failed_fence()
+    assert "two persons of drkit.toml" in refusal(f, order("override-fence", "fence", MAX, loss_s=12.0))
+    f.take(order("override-fence", "fence", DANA, loss_s=12.0))
+    f.asked("fence")
+    assert "you are not one of them" in refusal(f, order("override-fence", "fence", MAX, loss_s=12.0))
+    assert "you are not one of them" in refusal(f, approve(f.state, "fence", MAX))
+
+
+def test_who_promotes_is_told_of_the_override_and_nobody_else_is() -> None:
+    f = failed_fence()
+    f.take(order("override-fence", "fence", DANA, loss_s=12.0))
+    f.asked("fence")
+    (prepare,) = f.commands(order("override-fence", "fence", LEE, loss_s=12.0))
+    assert prepare.args["overrides"] == [
+        {"step": "fence", "params": {"name": "fence", "to": 1}, "by": ["dana", "lee"], "loss_s": 12.0}
+    ]
+    f.prepared("promote")
+    resumed = f.commands(e.Resumed(by=DANA, host="there", wall=1.0))
+    assert [c.args.get("overrides") for c in resumed if c.verb == "recover"] == [prepare.args["overrides"]]
+    (b,) = f.commands(e.Done(step="promote", attempt=f.attempt("promote"), after=LOOK))
+    assert "overrides" not in b.args
+
+
+def test_no_less_is_accepted_than_an_earlier_step_saw_would_be_lost() -> None:
+    f = Folding(step("positions", uses="fake.value"), step("fence", "positions", uses="fake.fence"))
+    seen: dict[str, Json] = {"at": "", "origin": "", "value": {"loss_s": 4.5}}
+    f.take(e.Done(step="positions", attempt=1, after=seen, params={}))
+    f.prepared("fence")
+    f.failed("fence", world="untouched")
+    assert "positions saw that 4.5 s" in refusal(f, order("override-fence", "fence", DANA, loss_s=4.0))
+    f.take(order("override-fence", "fence", DANA, loss_s=5.0))
+    f.asked("fence")
+    ask = f.state.steps["fence"].ask
+    assert ask is not None
+    assert ask.shown == {"loss_s": 5.0, "loss_seen_s": {"positions": 4.5}, "fence": "broke", "asked_by": "dana"}
+    assert "5.0 s of writes lost, as dana stated" in f.state.blocks()[0].reason
+
+
+def test_a_fence_that_failed_names_the_way_past_it() -> None:
+    retry, past = failed_fence().state.blocks()
+    assert retry.command == "drkit retry k7qd fence"
+    assert past.command.startswith("drkit override-fence k7qd fence --accept-data-loss DUR")
 
 
 @pytest.mark.parametrize("verb", ["skip", "resolve"])
