@@ -1,5 +1,8 @@
 """PostgreSQL: fence the old writer, promote the new one. Who may write is what the witness says, not what we sent.
 
+Where no witness says anything, the fence fails and says what that means. If two persons override it, the promotion is
+handed to the target's agent, which asks the witness once more, lets the old writer's term pass, and writes then.
+
 Both sides of a replicated pair carry the same system identifier, so it proves the pair and the role proves the side.
 """
 
@@ -9,9 +12,11 @@ from typing import Literal
 
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import Unobservable
+from drkit.errors import StepFailed, Unobservable
+from drkit.model.environment import Witness
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName
+from drkit.providers.agents import Agents
 from drkit.providers.postgres import Postgres, why_not_meant
 from drkit.providers.witness import WitnessClient, WriterLease
 
@@ -46,6 +51,10 @@ class Writer(Observation):
     lease_released: bool | None = None
     seconds_since_renewal: float | None = None
     witness: str | None = None
+    override_epoch: int | None = None
+    """While no witness answers: the epoch under which the server writes by override, as its agent says."""
+    overridden_by: tuple[str, ...] | None = None
+    """On whose word it does."""
 
 
 _WRITER = """
@@ -98,7 +107,7 @@ async def writer(ctx: Context, p: DatabaseSide) -> Writer:
             **said,
             "is_other_side": await _is_other_side(ctx, p, name) if name else None,
             "answered_by": f"{side.address} system {said['system_identifier']}" if said["reachable"] else None,
-            **_said_of(lease),
+            **(await _by_override(ctx, p) if lease is None else _said_of(lease)),
             "witness": ctx.environment.witness.name if ctx.environment.witness and lease else None,
         }
     )
@@ -107,9 +116,16 @@ async def writer(ctx: Context, p: DatabaseSide) -> Writer:
     return now
 
 
-def _said_of(lease: WriterLease | None) -> dict[str, object]:
-    if lease is None:
-        return {}
+async def _by_override(ctx: Context, p: DatabaseSide) -> dict[str, object]:
+    """No witness says who writes: what the server's agent says, if it has one that answers."""
+    try:
+        found = await ctx.use(Agents).overridden(p.database, p.site)
+    except Unobservable:
+        found = None
+    return {"override_epoch": found.epoch, "overridden_by": found.by} if found is not None else {}
+
+
+def _said_of(lease: WriterLease) -> dict[str, object]:
     return {
         "lease_site": lease.site,
         "lease_epoch": lease.epoch,
@@ -134,10 +150,33 @@ class Fence(DatabaseSide):
 async def fence(ctx: Context, p: Fence, before: Writer) -> None:
     """Revoke the writer's lease at the witness; a writer that still hears stops by itself and hands everything over."""
     client = ctx.use(WitnessClient)
-    lease = await client.lease()
-    # Never another side's lease: once the target is the writer, revoking would take the recovered service down.
-    if lease.site in (None, p.site) and lease.revoked is None:
-        await client.revoke(f"{p.reason} ({ctx.token})")
+    known = ctx.environment.witness
+    patience_s = known.term_s + known.margin_s if known is not None else 0.0
+    until = ctx.clock.monotonic() + patience_s
+    while True:
+        try:
+            lease = await client.lease()
+            # Never another side's lease: once the target is the writer, revoking would take the recovered service down.
+            if lease.site in (None, p.site) and lease.revoked is None:
+                await client.revoke(f"{p.reason} ({ctx.token})")
+            return
+        except Unobservable as error:
+            if before.in_recovery:
+                return  # there is no lease of its own to revoke; the check looks whether it still is so
+            if ctx.clock.monotonic() > until:
+                raise StepFailed(_unwitnessed(p.site, known, error), world="untouched") from error
+        await ctx.clock.sleep(0.2)
+
+
+def _unwitnessed(site: str, known: Witness | None, error: Unobservable) -> str:
+    """What is known without a witness, and what whoever goes on all the same vouches for."""
+    if known is None:
+        return f"{error.message} {site} may still be writing: what it acknowledges after a promotion is lost."
+    return (
+        f"Witness {known.name} does not say who may write ({error.message.rstrip('.')}). If it is dead, the writer in "
+        f"{site} has stopped itself within {known.term_s:g} s. If it lives and only we cannot reach it, {site} may "
+        "still be writing: what it acknowledges after a promotion is lost."
+    )
 
 
 @fence.check
@@ -167,6 +206,15 @@ class Promote(DatabaseSide):
 )  # fmt: skip
 async def promote(ctx: Context, p: Promote, before: Writer) -> None:
     """Ask a standby, having compared who answers, to finish recovery and begin a timeline of its own."""
+    override = next((given for given in ctx.overrides if given.params.get("database") == p.database), None)
+    if override is not None:
+        known = ctx.environment.witness
+        waits_s = 2 * (known.term_s + known.margin_s) if known is not None else 0.0
+        await ctx.use(Agents).promote(
+            p.database, p.site, by=override.by, run=ctx.run, token=ctx.fencing_token, loss_s=override.loss_s,
+            timeout_s=p.wait_s + waits_s + 5,
+        )  # fmt: skip
+        return
     statement = ("select pg_promote(true, %s)", (int(p.wait_s),))
     await ctx.use(Postgres).change(
         p.database, p.site, [statement], role="standby", timeout_s=p.wait_s + 5, transaction=False
@@ -175,15 +223,19 @@ async def promote(ctx: Context, p: Promote, before: Writer) -> None:
 
 @promote.check
 def promoted(p: Promote, now: Writer) -> State:
-    """Out of recovery, accepting writes, and holder of the writer's lease: one without the others is no writer."""
-    if not now.reachable or now.lease_site is None:
-        return State.UNKNOWN
-    if now.why is not None or now.is_other_side:
+    """Out of recovery, accepting writes, and holder of the writer's lease: one without the others is no writer.
+
+    Without a witness only an agent that says it writes by override stands for the lease.
+    """
+    if not now.reachable or now.why is not None or now.is_other_side:
         return State.UNKNOWN
     if now.in_recovery:
         return State.ABSENT
-    holds_lease = now.lease_site == p.site and not now.lease_expired and now.lease_revoked is None
-    return State.HOLDS if holds_lease and not now.read_only and not now.waits_for_standby else State.IN_PROGRESS
+    if now.lease_site is None and now.override_epoch is None:
+        return State.UNKNOWN
+    witnessed = now.lease_site == p.site and not now.lease_expired and now.lease_revoked is None
+    may_write = witnessed or now.override_epoch is not None
+    return State.HOLDS if may_write and not now.read_only and not now.waits_for_standby else State.IN_PROGRESS
 
 
 class Replication(Observation):

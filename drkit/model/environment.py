@@ -64,6 +64,9 @@ class Database(Frozen):
     password: SecretRef
     system_identifier: str
     """`pg_control_system().system_identifier`: who must answer before anything destructive is sent."""
+    agent: str | None = None
+    """Base URL of the dead-man agent beside it (`GET /status`, `POST /promote`), which is told of an override; None: it
+    has none that we may talk to."""
     reached_from: dict[str, Address] = Field(default_factory=dict)
     """Address under which servers of another site reach it, by the name of that site, where it is another one."""
 

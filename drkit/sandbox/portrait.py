@@ -73,7 +73,7 @@ def environment_of(world: Worksite) -> Environment:
             Site(name=ONPREM, kind="on-prem"),
             Site(name=OUTSIDE, kind="outside", routing_endpoint=world.ready["routing"]["endpoints"][OUTSIDE]["url"]),
         ),
-        databases=tuple(_database(world, region) for region in REGIONS),
+        databases=tuple(database_of(world, region) for region in REGIONS),
         hosts=tuple(_host(world, site, name) for site in (*REGIONS, ONPREM) for name in hosts(site)),
         dns=Dns(
             zone=ZONE,
@@ -114,7 +114,8 @@ def _region(world: Worksite, region: str) -> Site:
     )
 
 
-def _database(world: Worksite, region: str) -> Database:
+def database_of(world: Worksite, region: str) -> Database:
+    """A region's side of the pair: reached over its admin link, which an outage cuts."""
     return Database(
         name=DATABASE_NAME,
         site=region,
@@ -123,6 +124,7 @@ def _database(world: Worksite, region: str) -> Database:
         user="drkit_admin",
         password=SecretRef(ref=f"secret://file/{world.folders.secret('drkit_admin')}"),
         system_identifier=world.ready[f"agent-{region}"]["system_identifier"],
+        agent=world.routes[f"admin-{region}-agent"].url,
         reached_from={ONPREM: _address(world.routes[f"onprem-{region}-database"])},
     )
 
