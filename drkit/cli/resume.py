@@ -136,7 +136,7 @@ def _tell(settings: Settings, look: Seen, wanted: Wanted) -> None:
     if not wanted:
         settings.say.note(f"{look.folder.id} is being carried out: {look.state.phase}.")
     for verb, step, reason, args in wanted:
-        reply = send(look.folder, Ordered(verb=verb, by=me(), step=step, reason=reason, args=args))
+        reply = send(look.folder, Ordered(verb=verb, by=me(look.folder), step=step, reason=reason, args=args))
         if reply.answer == "refused":
             raise Refused(f"{verb}: {reply.why}", hint=f"drkit status {look.folder.id}", state="The run goes on.")
         settings.say.note(f"{verb}{' ' + step if step else ''}: {reply.answer} {reply.why}".rstrip())

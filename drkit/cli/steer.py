@@ -117,7 +117,7 @@ def note(
     look = seen.read(seen.find(run))
     from drkit.model.events import Noted
 
-    _deliver(settings, look, Noted(text=text, by=me()), "note")
+    _deliver(settings, look, Noted(text=text, by=me(look.folder)), "note")
 
 
 def pairs(given: list[str] | None) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _order(
     if step is not None:
         check_step(look, step)
     args = {key: value for key, value in (args or {}).items() if value is not None}
-    fact = Ordered(verb=verb, by=me(), step=step, reason=reason, args=args)
+    fact = Ordered(verb=verb, by=me(look.folder), step=step, reason=reason, args=args)
     refused = why_not(fact, look.state)
     if refused is not None:
         raise Refused(refused, hint=f"drkit status {look.folder.id}", state="The run goes on as it was.")
@@ -166,7 +166,7 @@ def _answer(settings: Settings, run: str, step: str, answer: str, reason: str) -
     shown_hash = (ask.shown_hash if ask else None) or ""
     role = (ask.role if ask else None) or ""
     fact = Answered(
-        step=step, answer=answer, by=me(), role=role, reason=reason, plan_hash=look.state.plan_hash,
+        step=step, answer=answer, by=me(look.folder), role=role, reason=reason, plan_hash=look.state.plan_hash,
         shown_hash=shown_hash,
     )  # fmt: skip
     refused = why_not(fact, look.state)
@@ -177,13 +177,11 @@ def _answer(settings: Settings, run: str, step: str, answer: str, reason: str) -
     _deliver(settings, look, fact, answer)
 
 
-def me() -> dict[str, Any]:
-    """Who types here. The runner asks the kernel instead of believing this."""
-    import os
+def me(folder: RunFolder) -> dict[str, Any]:
+    """Who types here, as the run's environment knows them. The runner asks the kernel instead of believing this."""
+    from drkit.cli import launch
 
-    from drkit.engine.identity import login
-
-    return {"name": login(), "uid": os.getuid(), "how": "terminal"}
+    return launch.me(folder.request().environment)
 
 
 def send(folder: RunFolder, fact: Order) -> Reply:
@@ -197,7 +195,7 @@ def order(folder: RunFolder, verb: str, *, reason: str | None = None) -> Reply:
     """Send a plain order."""
     from drkit.model.events import Ordered
 
-    return send(folder, Ordered(verb=verb, by=me(), reason=reason))
+    return send(folder, Ordered(verb=verb, by=me(folder), reason=reason))
 
 
 def _deliver(settings: Settings, look: Seen, fact: Order, what: str) -> None:

@@ -80,12 +80,17 @@ def test_five_mistakes_in_a_runbook_are_five_lines_with_their_source(lab: Lab) -
     assert len(told["mistakes"]) == 5 and told["exit_code"] == 2
 
 
-def test_an_unexpected_error_is_one_line_and_its_traceback_a_file(lab: Lab, private_state_home: Path) -> None:
-    (private_state_home / "drkit").mkdir(parents=True)
-    (private_state_home / "drkit" / "runs").write_text("not a folder")
-    result = lab.drkit("runs")
-    assert "Traceback" not in result.stderr
-    assert result.returncode in (0, 1, 2)
+def test_an_unexpected_error_is_one_message_and_its_traceback_a_file(
+    lab: Lab, private_state_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("drkit.engine.runs.all_runs", broken)
+    log = private_state_home / "drkit" / "log" / "unexpected.log"
+    refused(lab.drkit("runs"), 1, "E0999", "boom", str(log))
+    assert "RuntimeError: boom" in log.read_text() and "Traceback" in log.read_text()
+    assert "Traceback" in lab.drkit("runs", "-vv").stderr
 
 
 def test_json_errors_are_one_object_on_stderr_and_nothing_on_stdout(lab: Lab) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from drkit.cli.closest import meant
 from drkit.cli.failing import as_json, text
 from drkit.cli.settings import hoist
-from drkit.errors import DrkitError, FileError, Locked, Mistake
+from drkit.errors import FileError, Locked, Mistake
 
 
 @pytest.mark.parametrize(
@@ -45,5 +48,20 @@ def test_an_error_as_json_carries_every_mistake() -> None:
     assert [(m["line"], m["hint"]) for m in told["mistakes"]] == [(3, None), (9, "write yes")]
 
 
-def test_an_unexpected_error_is_not_silent() -> None:
-    assert "boom" in text(DrkitError("boom"))
+def test_every_command_that_the_manual_and_the_readme_name_is_there() -> None:
+    import typer.main
+
+    from drkit.cli.main import app
+
+    root = Path(__file__).parents[2]
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    pages = [root / "README.md", *(root / "drkit" / "cli" / "help").glob("*.md")]
+    named = 0
+    for page in pages:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            for words in re.findall(r"(?:^ {4}|`|\.venv/bin/|  )drkit ([a-z-]+)(?: ([a-z-]+))?", line):
+                named += 1
+                assert words[0] in known, f"{page.name}: drkit {words[0]}"
+                inner = getattr(known[words[0]], "commands", None)
+                assert not inner or not words[1] or words[1] in inner, f"{page.name}: drkit {' '.join(words)}"
+    assert named > 40
