@@ -13,6 +13,8 @@ from drkit.errors import DrkitError, Exit
 
 if TYPE_CHECKING:
     from drkit.cli.seen import Seen
+    from drkit.engine.runs import RunFolder
+    from drkit.model.ports import Objects
     from drkit.report import Story
 
 PANEL = "Prove"
@@ -96,41 +98,73 @@ def folder_of(look: Seen) -> Path:
 
 
 @evidence.command("verify")
-def verify(ctx: typer.Context, run: RunArgument = "last") -> None:
-    """Check the journal's chain and the readings it names; say up to where a cut would be noticed."""
+def verify(
+    ctx: typer.Context,
+    run: RunArgument = "last",
+    local: Annotated[bool, typer.Option("--local", help="Do not ask the state store for its copy.")] = False,
+) -> None:
+    """Check the journal's chain, its copy, and the readings it names; say up to where a cut would be noticed."""
     settings: Settings = ctx.obj
-    look = seeing.read(seeing.find(run))  # Tampered at the first event that does not continue the chain
-    found = _verified(look)
+    folder = seeing.find(run)
+    found = _verified(folder, None if local else _store(settings, folder))
     settings.say.result(found, lambda: _show(settings, found))
-    if found["readings_verified"] is False:
+    if found["problem"] is not None or found["readings_verified"] is False:
         raise typer.Exit(int(Exit.FAILED))
 
 
-def _verified(look: Seen) -> dict[str, Any]:
+def _store(settings: Settings, folder: RunFolder) -> Objects:
+    from drkit.cli.environment import with_state
+    from drkit.providers.objects import open_objects
+
+    return open_objects(with_state(folder.request().environment, settings.state))
+
+
+def _verified(folder: RunFolder, objects: Objects | None) -> dict[str, Any]:
+    from drkit.engine.evidence import Anchor
+    from drkit.engine.evidence import verify as check
     from drkit.engine.fold import compare
     from drkit.measure.findings import findings, instants, journaled
 
-    state = look.state
-    rows = look.rows
-    readings = findings(journaled(rows), instants(rows, state.plan), folders=[look.folder.path])
-    return {
-        "schema": "drkit.evidence-verify/1", "run": look.folder.id, "events": len(rows), "journal_head": rows[-1].hash,
-        "journal_verified": True, "decisions_replayed_differently": [d.row.seq for d in compare(rows)],
+    ended = folder.ended() or {}
+    kept = (
+        [Anchor(ended["events"], ended["head"], "exit.json beside it, on this machine")] if ended.get("events") else []
+    )
+    chain = check(folder.journal, run=folder.id, objects=objects, anchors=kept)
+    told: dict[str, Any] = {
+        "schema": "drkit.evidence-verify/1", "run": folder.id, "events": chain.events, "journal_head": chain.head,
+        "problem": chain.problem, "first_bad": chain.first_bad, "anchored_upto": chain.anchored_upto,
+        "anchors": [anchor.where for anchor in chain.anchors], "silent": list(chain.silent), "replayed_otherwise": [],
+        "readings": [], "readings_verified": None, "reasons": [],
+    }  # fmt: skip
+    if not chain.sound:
+        return told  # what rests on a journal that was changed proves nothing
+    look = seeing.read(folder)
+    readings = findings(journaled(look.rows), instants(look.rows, look.state.plan), folders=[folder.path])
+    return told | {
+        "replayed_otherwise": [difference.row.seq for difference in compare(look.rows)],
         "readings": [ref.path for ref in readings.readings], "readings_verified": readings.verified,
-        "copied_upto": state.copied_upto, "reasons": list(readings.reasons),
+        "reasons": list(readings.reasons),
     }  # fmt: skip
 
 
 def _show(settings: Settings, found: dict[str, Any]) -> None:
     say = settings.say
+    if found["problem"] is not None:
+        say.line(f"FAIL  journal of {found['run']}: {found['problem']}")
+        say.line(
+            f"      events before {found['first_bad']} are as they were written; nothing behind them proves anything"
+        )
+        return
     say.line(f"OK    journal of {found['run']}: {found['events']} events, each continues the one before")
     say.line(f"      head {found['journal_head']}")
-    different = found["decisions_replayed_differently"]
-    if different:
-        say.line(f"WARN  this version would decide events {', '.join(map(str, different))} differently")
+    if found["replayed_otherwise"]:
+        say.line(f"WARN  this version would decide otherwise at events {found['replayed_otherwise']}")
     marks = {True: "OK  ", False: "FAIL", None: "-   "}
     count = len(found["readings"])
     say.line(
         f"{marks[found['readings_verified']]}  readings: {count} files" + "".join(f"; {r}" for r in found["reasons"])
     )
-    say.line(f"      a cut before event {found['copied_upto']} would be noticed: the state store has them too")
+    by = ", ".join(found["anchors"]) or "nobody"
+    say.line(f"      a cut before event {found['anchored_upto']} would be noticed, by {by}")
+    for why in found["silent"]:
+        say.line(f"?     {why}")

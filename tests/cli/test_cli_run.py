@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +95,11 @@ def test_a_run_waits_for_a_person_survives_kill_9_and_repeats_nothing(lab: Lab, 
     report = json.loads(lab.drkit("report", run, "--format", "json").stdout)
     assert (report["schema"], report["outcome"], report["recovery_time"]["seconds"]) == ("drkit.report/1", "done", None)
     assert (lab.folder / "reports" / run / "report.html").exists()
-    says(lab.drkit("evidence", "verify", run), 0, "continues")
+    says(lab.drkit("evidence", "verify", run), 0, "continues", "file://")
+    journal = private_state_home / "drkit" / "runs" / run / "journal.db"
+    with contextlib.closing(sqlite3.connect(journal)) as db, db:
+        db.execute("update event set body = replace(body, 'we looked', 'we slept')")
+    says(lab.drkit("evidence", "verify", run), 1, "changed after it was written")
 
 
 def test_on_another_machine_a_run_comes_back_from_the_state_store(lab: Lab, private_state_home: Path) -> None:
