@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import Unobservable
+from drkit.errors import StepFailed, Unobservable
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws
@@ -80,6 +80,8 @@ async def scale(ctx: Context, p: Scale, before: GroupState) -> None:
     """Set the desired capacity."""
     if not before.exists:
         raise Unobservable(f"There is no auto scaling group {p.group} in {p.site}.")
+    if before.maximum < p.to:
+        raise StepFailed(f"{p.group} may not grow beyond {before.maximum}; {p.to} are needed.", world="untouched")
     request = {"AutoScalingGroupName": p.group, "DesiredCapacity": p.to, "HonorCooldown": False}
     await ctx.use(Aws).call(p.site, "autoscaling", "set_desired_capacity", request)
 
@@ -87,7 +89,7 @@ async def scale(ctx: Context, p: Scale, before: GroupState) -> None:
 @scale.check
 def scaled(p: Scale, now: GroupState) -> State:
     """Desired and actual agree with what was meant, and nothing else was started."""
-    if not now.exists or "Launch" in now.suspended:
+    if not now.exists or "Launch" in now.suspended or now.maximum < p.to:
         return State.UNKNOWN
     if p.image and now.images and now.images != [p.image]:
         return State.UNKNOWN  # scaling again would start more of the wrong ones

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drkit.catalog import action, probe
 from drkit.context import Context
+from drkit.errors import StepFailed
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
@@ -72,6 +73,8 @@ async def _round_trip(aws: Aws, p: Key) -> bool:
 @action("aws.kms.grant", observe=key, repeat="safe", plane="control", timeout_s=60)
 async def grant(ctx: Context, p: Key, before: KeyState) -> None:
     """Let the application use the key of this region."""
+    if before.key_id is None:
+        raise StepFailed(f"There is no key {p.alias} in {p.site}.", world="untouched")
     request = {"KeyId": before.key_id, "GranteePrincipal": p.grantee, "Operations": p.operations, "Name": ctx.token}
     await ctx.use(Aws).call(p.site, "kms", "create_grant", request)
 

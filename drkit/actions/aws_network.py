@@ -6,7 +6,7 @@ from typing import Any
 
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import Unobservable
+from drkit.errors import StepFailed
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
@@ -29,19 +29,19 @@ class NetworkState(Observation):
     """What there is of a network. Names of things that are not there are null."""
 
     vpc: str | None
-    public_subnets: list[str]
-    private_subnets: list[str]
     public_zones: int
     private_zones: int
     public_way_out: bool
     """The public route table leads to an internet gateway."""
-    private_table: str | None
     private_way_out: str | None
     """NAT gateway that the private route table leads to, if that gateway is available."""
-    app_group: str | None
-    balancer_group: str | None
     app_open: bool
     """The application's group lets the load balancer's group in."""
+    app_group: str | None
+    balancer_group: str | None
+    private_table: str | None
+    public_subnets: list[str]
+    private_subnets: list[str]
 
 
 @probe("aws.network.state", plane="control")
@@ -92,11 +92,12 @@ class Open(Network):
 async def open_network(ctx: Context, p: Open, before: NetworkState) -> None:
     """Make what is missing: the stack with the NAT gateway and its route, and the rule of the application's group."""
     now = await state(ctx, p)
-    if now.vpc is None or not now.public_subnets or now.private_table is None:
-        raise Unobservable(f"{p.prefix} has no VPC with public and private subnets in {p.site}.")
+    lacking = _lacking(p, now)
+    if lacking:
+        raise StepFailed(f"{p.prefix} in {p.site} lacks what this builds on: {', '.join(lacking)}.", world="untouched")
     if now.private_way_out is None:
         await _make_stack(ctx, p, now)
-    if not now.app_open and now.app_group and now.balancer_group:
+    if not now.app_open:
         rule = {
             "IpProtocol": "tcp",
             "FromPort": p.app_port,
@@ -104,6 +105,19 @@ async def open_network(ctx: Context, p: Open, before: NetworkState) -> None:
             "UserIdGroupPairs": [{"GroupId": now.balancer_group}],
         }
         await _Ec2(ctx, p).call("authorize_security_group_ingress", GroupId=now.app_group, IpPermissions=[rule])
+
+
+def _lacking(p: Network, now: NetworkState) -> list[str]:
+    """What must be there before a way out can be made."""
+    there = {
+        "a VPC": now.vpc is not None,
+        f"public subnets in {p.zones_min} zones": now.public_zones >= p.zones_min,
+        f"private subnets in {p.zones_min} zones": now.private_zones >= p.zones_min,
+        "a route from public subnets to an internet gateway": now.public_way_out,
+        "a route table of the private subnets": now.private_table is not None,
+        "security groups of application and load balancer": bool(now.app_group and now.balancer_group),
+    }
+    return [what for what, is_there in there.items() if not is_there]
 
 
 async def _make_stack(ctx: Context, p: Open, now: NetworkState) -> None:
