@@ -134,6 +134,7 @@ def initialise(server: Server, superuser_password: str, settings: Mapping[str, s
         _run(
             server.binaries / "initdb",
             *("--no-sync", "--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
+            "--set=dynamic_shared_memory_type=mmap",  # else its servers leave a file in /dev/shm when they are killed
             f"--pwfile={password}",
             f"--pgdata={server.data}",
         )
@@ -245,7 +246,7 @@ def remove_leftover_memory(data: Path) -> bool:
     """After a SIGKILL: remove the System V segment that postmaster.pid names, if it is still that server's."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
-        creator = int(lines[0])
+        creator = abs(int(lines[0]))  # initdb's servers, which have no postmaster, write theirs negative
         key, segment = (int(field) for field in lines[6].split())
     except (OSError, IndexError, ValueError):
         return False  # stopped cleanly, or killed before it had one
