@@ -129,11 +129,16 @@ class World:
         except OSError:
             return False
 
+    def memory(self, family: set[Process]) -> list[int]:
+        """Those of a family (pids) that made System V segments which are still there."""
+        pids = {process.pid for process in family}
+        segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+        return [pid for pid in (int(line.split()[4]) for line in segments) if pid in pids]
+
     def left(self, family: set[Process]) -> list[str]:
         """What is still there of `family` and everything else that this world may leave anywhere; empty is good."""
         found = [f"process {process.pid}" for process in sorted(self.family() | alive(family), key=lambda p: p.pid)]
-        creators = {process.pid for process in family}
-        found += [f"shared memory of {pid}" for pid in shared_memory() if pid in creators]
+        found += [f"shared memory of {pid}" for pid in self.memory(family)]
         found += [str(path) for path in (self.folder, *self.tmp.iterdir()) if path.exists()]
         return found
 
@@ -207,12 +212,14 @@ class Drill:
 
     def events(self, after: int = 0) -> list[Event]:
         """Rows of the journal: `seq`, `fact`, `commands`. Read-only, with nothing of drkit's."""
-        if not (self.folder / "journal.db").exists():
-            return []
-        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/journal.db?mode=ro", uri=True)) as db:
-            return [
-                json.loads(row[0]) for row in db.execute("select body from event where seq > ? order by seq", (after,))
-            ]
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self.folder}/journal.db?mode=ro", uri=True)) as db:
+                rows = db.execute("select body from event where seq > ? order by seq", (after,))
+                return [json.loads(body) for (body,) in rows]
+        except sqlite3.OperationalError:
+            if (self.folder / "runner.json").exists():
+                raise
+            return []  # not made yet
 
     def step(self, of: Callable[[dict[str, Any]], bool]) -> str:
         """The step of the plan that is meant."""
@@ -292,11 +299,6 @@ def _end(family: set[Process]) -> None:
 def alive(processes: set[Process]) -> set[Process]:
     """Those that have not ended."""
     return {process for process in processes if process.alive}
-
-
-def shared_memory() -> list[int]:
-    """Pids of the creators of every System V segment on this machine."""
-    return [int(line.split()[4]) for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
 
 
 def ask(method: str, url: str, body: Any = None, *, timeout_s: float = 20) -> tuple[int, Any]:
