@@ -32,6 +32,14 @@ class Keeper:
         """Look at once whether a lease is needed."""
         self._wake.set()
 
+    async def look(self) -> None:
+        """Know the epoch to go on from, and since when nobody answers, should it come to an override."""
+        try:
+            epoch = await self.agent.lease.look()
+        except (OSError, ValueError, Refusal):
+            return  # the lease remembers that no answer came
+        self.agent.memory.witnessed(epoch)
+
     async def keep(self) -> None:
         """Renew six times a term; acquire as soon as the server may write. Runs for ever."""
         agent = self.agent
@@ -43,19 +51,11 @@ class Keeper:
             if agent.process is None or agent.memory.fenced is not None:
                 await self._report_the_end()
             elif agent.standby:
-                await self._look()
+                await self.look()
             elif agent.lease.held:
                 await self._renew()
             elif not agent.draining:
                 await self._become_writer()
-
-    async def _look(self) -> None:
-        """Know the epoch to go on from, and since when nobody answers, should it come to an override."""
-        try:
-            epoch = await self.agent.lease.look()
-        except (OSError, ValueError, Refusal):
-            return  # the lease remembers that no answer came
-        self.agent.memory.witnessed(epoch)
 
     async def _renew(self) -> None:
         agent, lease = self.agent, self.agent.lease
@@ -123,7 +123,7 @@ class Keeper:
                     return why
             except (OSError, ValueError) as error:
                 why = f"the witness does not answer ({error or type(error).__name__})"
-                await self._look()
+                await self.look()
             if epoch is not None:
                 memory.hold(epoch)
                 return ""

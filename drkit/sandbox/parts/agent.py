@@ -206,7 +206,7 @@ async def run(config: dict[str, Any]) -> None:
     leases = asyncio.ensure_future(agent.keeper.keep())
     if agent.memory.fenced is None:
         await agent.start_server()
-        await _until_it_serves(agent)
+        await (agent.keeper.look() if agent.standby else _until_it_serves(agent))
     identity = postgres.control_data(agent.server)["Database system identifier"]
     announce(host=config["host"], port=port, admin_port=admin_port, system_identifier=identity)
     await asyncio.wait([leases, asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
