@@ -37,6 +37,9 @@ Incident = Annotated[str | None, typer.Option("--incident", metavar="ID", help="
 Commander = Annotated[str | None, typer.Option("--ic", metavar="NAME", help="Incident commander, for the record.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Resolve and look; change nothing.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return as soon as the run has begun.")]
+Rehearse = Annotated[
+    bool, typer.Option("--rehearse", help="Sandbox only: as a drill, approvals answered by a recorded policy.")
+]
 Foreground = Annotated[bool, typer.Option("--foreground", help="In this process; signals pause it (CI, systemd).")]
 
 
@@ -69,6 +72,7 @@ def failover(
     dry_run: DryRun = False,
     detach: Detach = False,
     foreground: Foreground = False,
+    rehearse: Rehearse = False,
 ) -> None:
     """Move the service to another region: plan, ask, do, watch.
 
@@ -81,7 +85,7 @@ def failover(
     accepted_s = None if accept_data_loss is None else duration(accept_data_loss, "--accept-data-loss")
     asked = Asked(
         "failover", confirm, despite_evidence, step, until, tuple(skip or ()), reason, incident, ic, detach,
-        foreground, accepted_s,
+        foreground, accepted_s, rehearse,
     )  # fmt: skip
     from drkit.cli.steer import pairs
 
@@ -149,13 +153,14 @@ class Asked:
     def __init__(
         self, kind: str, confirm: str | None, despite: str | None, step: bool, until: str | None,
         skip: tuple[str, ...], reason: str | None, incident: str | None, commander: str | None, detach: bool,
-        foreground: bool, accepted_loss_s: float | None,
+        foreground: bool, accepted_loss_s: float | None, rehearse: bool = False,
     ) -> None:  # fmt: skip
         self.kind, self.confirm, self.despite = kind, confirm, despite
         self.step, self.until, self.skip, self.reason = step, until, skip, reason
         self.incident, self.commander = incident, commander
         self.detach, self.foreground = detach, foreground
         self.accepted_loss_s = accepted_loss_s
+        self.rehearse = rehearse
 
 
 def start(settings: Settings, planner: Any, asked: Asked, *, dry_run: bool) -> int:
@@ -168,6 +173,7 @@ def start(settings: Settings, planner: Any, asked: Asked, *, dry_run: bool) -> i
     with launch.waiting(foreground=asked.foreground) as waiting:
         planned: Planned = planner()
         _steps_exist(planned, asked)
+        _may_rehearse(planned, asked)
         if settings.output == "text":
             settings.say.note(plans.head(planned.plan), style="bold")
             _brief(settings, planned)
@@ -272,6 +278,15 @@ def _steps_exist(planned: Planned, asked: Asked) -> None:
             raise Refused(f"{name} is an approval: it is answered, not left out", hint="drkit help approvals")
 
 
+def _may_rehearse(planned: Planned, asked: Asked) -> None:
+    """Approvals are answered by themselves only where nobody can be hurt."""
+    if asked.rehearse and planned.plan.environment_kind != "sandbox":
+        raise Refused(
+            f"{planned.plan.environment} is not a sandbox: its approvals are given by people",
+            hint="drkit drill run SCENARIO --env sandbox", code="E0317",
+        )  # fmt: skip
+
+
 def _request(planned: Planned, asked: Asked, run: str, confirmed: str, accepted_s: float | None) -> Request:
     from drkit.cli.launch import me
     from drkit.engine.runs import Request
@@ -282,6 +297,7 @@ def _request(planned: Planned, asked: Asked, run: str, confirmed: str, accepted_
     return Request(
         run=run, kind=asked.kind, plan=planned.plan, environment=planned.environment, by=me(planned.environment),
         wall=time.time(), confirmed=confirmed, accepted_loss_s=accepted_s, incident=incident, project=str(Path.cwd()),
+        drill=asked.rehearse, policy={"name": "rehearsal", "*": "approve"} if asked.rehearse else None,
     )  # fmt: skip
 
 

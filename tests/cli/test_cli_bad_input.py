@@ -45,6 +45,7 @@ def test_help_loads_no_sdk_and_nothing_of_drkit_but_its_errors(lab: Lab) -> None
         (["plan", "--region", "us-west-2", "--set", "secnd=x"], 2, ["secnd", "second"]),
         (["plan", "--region", "us-west-2", "--timeout", "5 minuts"], 2, ["--timeout", "5m"]),
         (["plan", "--region", "us-west-2", "--env", "sandbox"], 3, ["sandbox is not running", "drkit sandbox up"]),
+        (["failover", "--region", "us-west-2", "--rehearse", "--confirm", "us-west-2"], 3, ["not a sandbox", "people"]),
         (["status", "k7qd"], 2, ["k7qd"]),
         (["status"], 2, ["no run on this machine"]),
         (["explain", "process.rum"], 2, ["process.rum", "process.run"]),
