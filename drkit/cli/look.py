@@ -33,11 +33,9 @@ def inspect(
     """Look at what a step is about, as it really is now. Reads only; does not touch the run."""
     import anyio
 
-    from drkit.cli.watch import check_step
-
     settings: Settings = ctx.obj
     look = seeing.read(seeing.find(run))
-    check_step(look, step)
+    look.check_step(step)
     found = look.state.steps[step]
     if found.plan.kind == "gate":
         raise UsageError(f"{step} is an approval: there is nothing to look at", hint=f"drkit status {look.folder.id}")

@@ -93,7 +93,6 @@ def _objects(settings: Settings, url: str) -> Objects:
 
 
 def _check(look: Seen, begin: str | None, skip: list[str], reason: str | None) -> None:
-    from drkit.cli.watch import check_step
 
     if look.run is None:
         raise JournalError(
@@ -106,7 +105,7 @@ def _check(look: Seen, begin: str | None, skip: list[str], reason: str | None) -
             hint=f"drkit report {look.folder.id}", state="The run stays as it ended.",
         )  # fmt: skip
     for name in filter(None, [begin, *skip]):
-        check_step(look, name)
+        look.check_step(name)
         if not reason:
             raise UsageError("--from and --skip need a reason", hint='add --reason "..."', code="E0219")
 

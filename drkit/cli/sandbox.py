@@ -13,6 +13,9 @@ from drkit.errors import Exit
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: How long a runner may take to leave before it is told more firmly.
+_LEAVES_WITHIN_S = 4.0
+
 group = typer.Typer(no_args_is_help=True, help="The embedded two-region world.")
 
 
@@ -69,10 +72,33 @@ def down(ctx: typer.Context) -> None:
 
     settings: Settings = ctx.obj
     folder = where()
+    _end_runners(settings, folder.absolute())
     stopped = world.down(folder)
     text = f"The sandbox in {folder} is down; nothing is left." if stopped else f"There was no sandbox in {folder}."
     settings.say.result({"schema": "drkit.sandbox/1", "up": False, "folder": str(folder)}, lambda: None)
     settings.say.note(text)
+
+
+def _end_runners(settings: Settings, folder: Path) -> None:
+    """A run of ours that rests in this sandbox would wait for ever in a world that is gone: its runner leaves."""
+    import signal
+    from pathlib import Path
+
+    from drkit.engine import runs
+    from drkit.sandbox.processes import Process, wait_gone
+
+    for run in runs.all_runs():
+        if not runs.alive(run):
+            continue
+        prober, runner = run.request().environment.prober, run.runner()
+        if runner is None or prober is None or not Path(prober.folder).is_relative_to(folder):
+            continue
+        settings.say.note(f"Run {run.id} is open in this sandbox: its runner ends.  What it did: drkit status {run.id}")
+        process = Process(runner.pid, runner.start)
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):  # pause and leave; leave at once; no choice
+            process.send(number)
+            if not wait_gone([process], within_s=_LEAVES_WITHIN_S):
+                break
 
 
 def where() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drkit.errors import Exit, JournalError
+from drkit.errors import Exit, JournalError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,6 +36,15 @@ class Seen:
                 hint=f"cat {self.folder.log}",
             )
         return self.run.state
+
+    def check_step(self, step: str) -> set[str]:
+        """The run's step ids. UsageError if `step` is none of them."""
+        from drkit.cli.closest import meant
+
+        known = set(self.state.steps)
+        if step not in known:
+            raise UsageError(f'run {self.folder.id} has no step "{step}"{meant(step, known)}')
+        return known
 
     @property
     def alive(self) -> bool:

@@ -138,13 +138,12 @@ def _order(
 ) -> None:
     """Check an order against the run as it stands, and hand it over."""
     from drkit.cli import seen
-    from drkit.cli.watch import check_step
     from drkit.engine.refusals import why_not
     from drkit.model.events import Ordered
 
     look = seen.read(seen.find(run))
     if step is not None:
-        check_step(look, step)
+        look.check_step(step)
     args = {key: value for key, value in (args or {}).items() if value is not None}
     fact = Ordered(verb=verb, by=me(look.folder), step=step, reason=reason, args=args)
     refused = why_not(fact, look.state)
@@ -156,12 +155,11 @@ def _order(
 def _answer(settings: Settings, run: str, step: str, answer: str, reason: str) -> None:
     """Answer what a step asks, bound to the plan and to what it shows right now."""
     from drkit.cli import seen
-    from drkit.cli.watch import check_step
     from drkit.engine.refusals import why_not
     from drkit.model.events import Answered
 
     look = seen.read(seen.find(run))
-    check_step(look, step)
+    look.check_step(step)
     ask = look.state.steps[step].ask
     shown_hash = (ask.shown_hash if ask else None) or ""
     role = (ask.role if ask else None) or ""

@@ -9,7 +9,7 @@ import typer
 
 from drkit.cli import seen as seeing
 from drkit.cli.settings import Settings
-from drkit.errors import Exit, UsageError
+from drkit.errors import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def logs(
     for row in _rows(look, follow):
         look.take([row])
         if step is not None and not known:
-            known = check_step(look, step)
+            known = look.check_step(step)
         if step is None or getattr(row.fact, "step", None) == step:
             for text in saying.words(row, look.state):
                 settings.say.line(text)
@@ -119,16 +119,6 @@ def events(
     for row in _rows(look, follow):
         look.take([row])
         write(canonical(queried(row.to_json(), settings.query)).decode())
-
-
-def check_step(look: Seen, step: str) -> set[str]:
-    """The run's step ids. UsageError if `step` is none of them."""
-    from drkit.cli.closest import meant
-
-    known = set(look.state.steps)
-    if step not in known:
-        raise UsageError(f'run {look.folder.id} has no step "{step}"{meant(step, known)}')
-    return known
 
 
 def _rows(look: Seen, following: bool) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """The process that owns a world: starts its parts, carries its links, breaks and mends regions, ends everything.
 
-`python -m drkit.sandbox.supervisor FOLDER` runs in a session of its own. It restarts nothing by itself. Orphans of its
+It runs in a session of its own (`serving`). It restarts nothing by itself. Orphans of its
 parts become its children (subreaper), so a region that is killed is killed whole.
 """
 
@@ -29,7 +29,6 @@ from drkit.sandbox.processes import (
     SITE_VARIABLE,
     WORLD_VARIABLE,
     Process,
-    become_subreaper,
     identify,
     kill_all,
     of_world,
@@ -234,52 +233,3 @@ def report(message: Mapping[str, Any]) -> None:
         os.write(int(handle), (json.dumps(message) + "\n").encode())
     except BrokenPipeError:
         say("whoever ran `up` has left")
-
-
-async def run(folder: Path) -> int:
-    """Build the world, serve until told to stop, end it. The exit status."""
-    from drkit.sandbox.assembly import assemble
-    from drkit.sandbox.control import serve_control
-
-    supervisor = Supervisor(Folders(folder))
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stopping.set)
-    building = asyncio.ensure_future(assemble(supervisor, serve_control))
-    stop = asyncio.ensure_future(supervisor.stopping.wait())
-    await asyncio.wait([building, stop], return_when=asyncio.FIRST_COMPLETED)
-    try:
-        if not building.done():
-            building.cancel()
-            return 1
-        if (error := building.exception()) is not None:
-            report(_explained(error))
-            say(f"not up: {error}")
-            return 1
-        report({"ready": True})
-        say("up")
-        await stop
-        return 0
-    finally:
-        supervisor.shut_down()
-
-
-def _explained(error: BaseException) -> dict[str, Any]:
-    """An error for `up`: of several at once the first of ours, because the others follow from it."""
-    while isinstance(error, BaseExceptionGroup):
-        ours = [each for each in error.exceptions if isinstance(each, DrkitError | BaseExceptionGroup)]
-        error = (ours or list(error.exceptions))[0]
-    if isinstance(error, DrkitError):
-        return {"error": error.message, "hint": error.hint, "code": error.code}
-    return {"error": f"{type(error).__name__}: {error}", "hint": None, "code": "E0805"}
-
-
-def main() -> None:
-    """Argument: the world's folder."""
-    become_subreaper()
-    sys.exit(asyncio.run(run(Path(sys.argv[1]))))
-
-
-if __name__ == "__main__":
-    main()

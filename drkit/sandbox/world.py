@@ -181,7 +181,7 @@ def _launch(folders: Folders, tell: Callable[[str], None]) -> None:
         }
         with folders.log("supervisor").open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "drkit.sandbox.supervisor", str(folders.world)],
+                [sys.executable, "-m", "drkit.sandbox.serving", str(folders.world)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
