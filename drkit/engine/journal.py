@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from drkit.engine.chain import Stored, body_of, checked, digest_of
+from drkit.engine.sharing import file_mode
 from drkit.errors import JournalError, Tampered
 from drkit.model.events import GENESIS, SCHEMA, Row
 
@@ -102,6 +103,7 @@ class SqliteStore:
         try:
             db = _connect(self.path, "rwc")
             try:
+                self.path.chmod(file_mode(self.path.parent))  # SQLite's files beside it get the same
                 if db.execute("pragma journal_mode = wal").fetchone()[0] != "wal":
                     raise JournalError(f"{self.path} is on a file system without shared memory (a network mount?)",
                                        hint="export XDG_STATE_HOME=/var/tmp/drkit-state")  # fmt: skip
@@ -127,7 +129,6 @@ class SqliteStore:
                 db.execute(statement)
             db.execute("insert into schema values (?, ?, ?)", (VERSION, SCHEMA, time.time()))
             db.execute("commit")
-            self.path.chmod(0o600)
             _sync_folder(self.path.parent)  # else a crash could take the file's name with it
 
     def _reopen(self) -> sqlite3.Connection:

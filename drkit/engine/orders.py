@@ -24,6 +24,7 @@ from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 
 from drkit.engine.identity import login
 from drkit.engine.runs import RunFolder, write_durably
+from drkit.engine.sharing import socket_mode
 from drkit.errors import JournalError
 from drkit.model.environment import Person
 from drkit.model.events import Answered, Fact, Noted, Ordered, Refusal, Row
@@ -83,7 +84,7 @@ class OrderDesk:
         path.unlink(missing_ok=True)  # of a runner that was killed: the journal's lock says that it is gone
         try:
             with _short(path) as name:
-                listener = await anyio.create_unix_listener(name, mode=0o600)
+                listener = await anyio.create_unix_listener(name, mode=socket_mode(path.parent))
         except OSError as error:
             raise JournalError(f"orders cannot be taken at {path}: {error}", state="Nothing was changed.") from error
         try:

@@ -1,4 +1,4 @@
-"""Where runs live: one private folder a run, `$XDG_STATE_HOME/drkit/runs/<id>`, and what may be asked of it.
+"""Where runs live: a folder each, `$XDG_STATE_HOME/drkit/runs/<id>`, private unless shared on purpose (`sharing`).
 
 `request.json` is everything a runner needs and holds no secret; `journal.db` is the truth; `runner.json` says which
 process carries the run out; `exit.json` how it ended. A folder without a journal is a run that never began.
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from drkit.engine import sharing
 from drkit.engine.identity import ProcessId, this_process
 from drkit.errors import JournalError, UsageError
 from drkit.model.environment import Environment
@@ -175,13 +176,13 @@ def state_home() -> Path:
 
 
 def new(home: Path | None = None, *, taken: Callable[[str], bool] = lambda run: False) -> RunFolder:
-    """A new, empty run folder, 0700. `taken` says whether an id is in use elsewhere (in the state store).
+    """A new, empty run folder. `taken` says whether an id is in use elsewhere (in the state store).
 
     UsageError if the folder cannot be made.
     """
     runs = (home or state_home()) / "runs"
     try:
-        runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sharing.make_runs(runs)
         while True:
             id = "".join(secrets.choice(ALPHABET) for _ in range(_ID_LENGTH))
             if id[0].isdigit() or id == "last" or taken(id):
@@ -191,6 +192,7 @@ def new(home: Path | None = None, *, taken: Callable[[str], bool] = lambda run: 
             except FileExistsError:
                 continue
             (runs / id / "spool").mkdir(mode=0o700)
+            sharing.admit(runs / id)
             return RunFolder(runs / id)
     except OSError as error:
         raise UsageError(
@@ -200,19 +202,25 @@ def new(home: Path | None = None, *, taken: Callable[[str], bool] = lambda run: 
 
 def adopt(id: str, home: Path | None = None) -> RunFolder:
     """The folder of a run that began on another machine, made if it is not there."""
-    path = (home or state_home()) / "runs" / id
+    runs = (home or state_home()) / "runs"
+    sharing.make_runs(runs)
+    path = runs / id
     (path / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
+    sharing.admit(path)
     return RunFolder(path)
 
 
 def all_runs(home: Path | None = None) -> list[RunFolder]:
-    """Every run of this user on this machine that was asked for, oldest first."""
+    """Every run of this state folder that was asked for, oldest first. UsageError if it is somebody else's alone."""
     runs = (home or state_home()) / "runs"
-    if not runs.is_dir():
-        return []
-    asked = [(path / "request.json", path) for path in runs.iterdir()]
-    dated = sorted((request.stat().st_mtime_ns, path) for request, path in asked if request.exists())
+    try:
+        if not runs.is_dir():
+            return []
+        asked = [(path / "request.json", path) for path in runs.iterdir()]
+        dated = sorted((request.stat().st_mtime_ns, path) for request, path in asked if request.exists())
+    except PermissionError as error:
+        raise UsageError(f"{error.filename} is not shared with you", hint="drkit help approvals") from error
     return [RunFolder(path) for _, path in dated]
 
 
@@ -244,7 +252,7 @@ def write_durably(path: Path, data: bytes) -> None:
     """Replace a file as a whole: whoever reads it, also after a crash, sees the old content or the new. OSError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("wb") as file:
-        os.fchmod(file.fileno(), 0o600)
+        os.fchmod(file.fileno(), sharing.file_mode(path.parent))
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
