@@ -259,6 +259,15 @@ class Drill:
         return [f for f in found if f["kind"] == kind and step in (None, f.get("step"))]
 
 
+@dataclass(frozen=True)
+class Struck:
+    """A world in which us-east-1 has died and drkit has brought the service back, through the command line."""
+
+    world: World
+    drill: Drill
+    said: Result
+
+
 @contextmanager
 def world(*options: str) -> Iterator[World]:
     """A world that is up; whatever a test did to it, it is down and everything of it gone afterwards."""

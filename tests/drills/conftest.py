@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
-from worlds import Drill, Result, World, world
-
-
-@dataclass(frozen=True)
-class Struck:
-    """A world in which us-east-1 has died and drkit has brought the service back, through the command line."""
-
-    world: World
-    drill: Drill
-    said: Result
+from worlds import Drill, Struck, world
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Struck
 from recovery_by_hand import calculate
-from worlds import RUNBOOK, SOURCE, TARGET, Drill, Seat, world
+from worlds import RUNBOOK, SOURCE, TARGET, Drill, Seat, Struck, world
 
 HERE = Path(__file__).parent
 STEPS = 47

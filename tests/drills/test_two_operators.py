@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from conftest import Struck
-from worlds import RUNBOOK, SOURCE, TARGET, Drill, Seat, until
+from worlds import RUNBOOK, SOURCE, TARGET, Drill, Seat, Struck, until
 
 
 def words(*more: str) -> list[str]:
