@@ -76,6 +76,8 @@ def test_a_revoked_lease_is_not_renewed_and_is_still_waited_out(clock: Clock, st
     assert (status, refused["refused"]) == (409, "revoked")
     assert register.acquire("b", "west", None)[1] == 409, "its holder may not have heard of it"
     clock.now += TERM_S + MARGIN_S + 0.001
+    refused, status = register.acquire("a", "east", None)
+    assert (status, refused["refused"]) == (409, "revoked"), "a fence is not undone by waiting"
     granted, _ = register.acquire("b", "west", None)
     assert (granted["epoch"], granted["revoked"]) == (2, None)
 

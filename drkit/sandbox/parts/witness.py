@@ -100,6 +100,8 @@ class Register:
             return "superseded"
         if not self._free():
             return "held"
+        if self._lease.revoked is not None and holder == self._lease.holder:
+            return "revoked"  # whoever was fenced never comes back by waiting: the fence was observed, and acted upon
         return None if holder else "no holder named"
 
     def renew(self, holder: str, epoch: int) -> tuple[dict[str, Any], int]:
