@@ -173,9 +173,9 @@ def _unwitnessed(site: str, known: Witness | None, error: Unobservable) -> str:
     if known is None:
         return f"{error.message} {site} may still be writing: what it acknowledges after a promotion is lost."
     return (
-        f"Witness {known.name} does not say who may write ({error.message.rstrip('.')}). If it is dead, the writer in "
-        f"{site} has stopped itself within {known.term_s:g} s. If it lives and only we cannot reach it, {site} may "
-        "still be writing: what it acknowledges after a promotion is lost."
+        f"The witness ({known.name}) does not say who may write: {error.message.rstrip('.')}. If it is dead, the "
+        f"writer in {site} has stopped itself within {known.term_s:g} s. If it lives and only we cannot reach it, "
+        f"{site} may still be writing: what it acknowledges after a promotion is lost."
     )
 
 

@@ -139,10 +139,9 @@ def _override(run: Moves, order: Ordered) -> None:
         if len(step.ask.approved_by) >= step.ask.approvals:
             granted(run, step, step.ask)
         return
-    seen: dict[str, Json] = dict(losses_seen(step, run.state))
-    shown: dict[str, Json] = {
-        "loss_s": order.args.get("loss_s"), "loss_seen_s": seen, "fence": step.error, "asked_by": order.by.get("name"),
-    }  # fmt: skip
+    shown: dict[str, Json] = {"loss_s": order.args.get("loss_s"), "fence": step.error, "asked_by": order.by.get("name")}
+    if seen := losses_seen(step, run.state):
+        shown["loss_seen_s"] = dict(seen)
     run.question(
         step, "override-fence", "going on without the fence observed takes two persons", shown=shown, approvals=2,
         timeout_s=QUESTION_S, answers=(given,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from drkit.model.events import Answered, Asked, Row
+from drkit.model.events import Answered, Asked, Ordered, Row
 from drkit.model.values import Json, utc
 from drkit.report.folded import RunLike
 from drkit.report.story import Approval
@@ -25,13 +25,29 @@ def identified(by: Mapping[str, Json]) -> str:
 
 
 def approvals(rows: Sequence[Row], run: RunLike) -> Iterable[Approval]:
-    """Every answer, in order. One counts if a question with exactly that content was open for that plan."""
+    """Every answer, in order. One counts if a question with exactly that content was open for that plan.
+
+    Who overrides a fence answers before anything was asked; what is refused never gets into the journal as an order.
+    """
     asked: dict[tuple[str, str], Asked] = {}
     plan_hash = run.plan_hash
     for row in rows:
         fact = row.fact
         if isinstance(fact, Asked):
             asked[fact.step, fact.shown_hash] = fact
+        elif isinstance(fact, Ordered) and fact.verb == "override-fence":
+            yield Approval(
+                at=utc(run.wall(fact.t)),
+                step=str(fact.step),
+                purpose=fact.verb,
+                answer="override",
+                name=named(fact.by),
+                role="",
+                identity=identified(fact.by),
+                reason=fact.reason or "",
+                shown=shown(fact.args),
+                counted=True,
+            )
         elif isinstance(fact, Answered):
             question = asked.get((fact.step, fact.shown_hash))
             yield Approval(

@@ -204,6 +204,10 @@ def test_an_overridden_fence_is_said_first_and_in_red() -> None:
     assert told.verdict.line.startswith("The fence was overridden by dana and lee") and told.verdict.tone == "bad"
     fence = next(step for step in told.steps if step.id == "fence")
     assert fence.tone == "bad" and "on the word of two persons" in str(fence.remark)
+    said = {
+        approval.name: (approval.answer, approval.reason) for approval in told.approvals if approval.step == "fence"
+    }
+    assert said["dana"] == ("override", "the region is gone") and said["lee"][0] == "approve"
     moments = {moment.what: moment.tone for moment in told.moments}
     assert moments["Passed, not fenced: fence"] == "bad" and "Fenced: fence" not in moments
     page = render(told, "html")
