@@ -21,6 +21,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/cli/conftest.py
+	$(BIN)/mypy tests/drills/conftest.py
 	$(BIN)/lint-imports
 
 test: lint

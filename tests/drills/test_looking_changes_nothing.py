@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Struck
+from worlds import Struck
 from worlds import ROOT, RUNBOOK, SOURCE, TARGET, World
 
 from drkit.catalog import Action, Catalog, Gate
