@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import Struck
-from worlds import ROOT, RUNBOOK, SOURCE, TARGET, World
+from worlds import ROOT, RUNBOOK, SOURCE, TARGET, Struck, World
 
 from drkit.catalog import Action, Catalog, Gate
 from drkit.context import Context, Providers
