@@ -26,10 +26,7 @@ class Balancer(Params):
 class BalancerState(Observation):
     """What stands between users and instances."""
 
-    balancer: str | None
     balancer_state: str | None = None
-    target_group: str | None = None
-    listener: str | None = None
     tls: bool = False
     """The listener speaks HTTPS with a certificate."""
     forwards: bool = False
@@ -42,6 +39,9 @@ class BalancerState(Observation):
     """Registered ones that the target group counts as healthy."""
     web_acl: str | None = None
     """Web ACL that protects the load balancer."""
+    listener: str | None = None
+    target_group: str | None = None
+    balancer: str | None
 
 
 @probe("aws.elb.state", plane="control")

@@ -40,14 +40,14 @@ class HostFile(Observation):
     host: str
     known: bool
     """The host is the one that was meant, and has the file."""
-    content: dict[str, Json]
     running: bool = False
-    started_at: str | None = None
-    release: str | None = None
     state: str | None = None
     """What the service says of itself in its status file, if it is this very process's."""
     database: str | None = None
     """Database that the running process says it uses."""
+    started_at: str | None = None
+    release: str | None = None
+    content: dict[str, Json]
 
 
 class FilesState(Observation):
@@ -143,13 +143,14 @@ class Provide(Files):
     """Further values by dotted name."""
 
 
-class Provided(FilesState):
+class Provided(Observation):
     """The file everywhere, and what it should say."""
 
-    secret_version: str | None
-    """Current version of the secret in this region."""
     reached: list[str]
     """Hosts from which the database that the file names takes connections."""
+    secret_version: str | None
+    """Current version of the secret in this region."""
+    files: list[HostFile]
 
 
 @probe("config.provided")
@@ -168,7 +169,8 @@ async def provided(ctx: Context, p: Provide) -> Provided:
 async def provide(ctx: Context, p: Provide, before: Provided) -> None:
     """Write values and the secret's version into the file on every host."""
     values: dict[str, Json] = {**p.values, "secret_version": before.secret_version}
-    await configure(ctx, Configure(site=p.site, role=p.role, path=p.path, service=p.service, values=values), before)
+    change = Configure(site=p.site, role=p.role, path=p.path, service=p.service, values=values)
+    await configure(ctx, change, FilesState(files=before.files))
 
 
 @provide.check
@@ -197,12 +199,13 @@ class Switch(Files):
     """Side of the database to use."""
 
 
-class Using(FilesState):
+class Using(Observation):
     """The file everywhere, and where the database to use is reached from there."""
 
     address: str
     reached: list[str]
     """Hosts from which that address takes connections."""
+    files: list[HostFile]
 
 
 @probe("config.database")
@@ -231,7 +234,8 @@ async def switch(ctx: Context, p: Switch, before: Using) -> None:
     """Write where the database is, then restart the service host by host in the order they are listed."""
     host, port = _address(ctx, p)
     values: dict[str, Json] = {"database.host": host, "database.port": port}
-    await configure(ctx, Configure(site=p.site, role=p.role, path=p.path, service=p.service, values=values), before)
+    change = Configure(site=p.site, role=p.role, path=p.path, service=p.service, values=values)
+    await configure(ctx, change, FilesState(files=before.files))
     for each in hosts_of(ctx, p.site, p.role):
         token = f"{ctx.token}-{ctx.attempt}-restart"
         argv = ["svc", "restart", p.service]

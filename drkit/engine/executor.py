@@ -223,7 +223,7 @@ class Executor:
         if sight.checked is State.UNKNOWN:
             reason = f"{lost or 'sent, and acknowledged'}; {sight.why}"
             return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=reason, seen=sight.look)
-        error = lost or f"not as wanted within {job.step.timeout_s:g} s: {sight.why}"
+        error = f"{lost or f'not as wanted within {job.step.timeout_s:g} s'}; {sight.why}"
         world = "changed" if lost is None else "unknown"
         return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world=world, seen=sight.look)
 
