@@ -53,6 +53,7 @@ def last(seat: Seat) -> str:
     return seat.expect(0, "runs", "-o", "json", "--query", "[-1].run").stdout.strip().strip('"')
 
 
+@pytest.mark.soak
 def test_a_drill_does_not_begin_while_somebody_fails_over(struck: Struck) -> None:
     seat = struck.world.seat("four")
     seat.expect(0, *words())
