@@ -137,7 +137,9 @@ class World:
 
     def left(self, family: set[Process]) -> list[str]:
         """What is still there of `family` and everything else that this world may leave anywhere; empty is good."""
-        found = [f"process {process.pid}" for process in sorted(self.family() | alive(family), key=lambda p: p.pid)]
+        found = [
+            f"process {p.pid} {_command(p.pid)}" for p in sorted(self.family() | alive(family), key=lambda p: p.pid)
+        ]
         found += [f"shared memory of {pid}" for pid in self.memory(family)]
         found += [str(path) for path in (self.folder, *self.tmp.iterdir()) if path.exists()]
         return found
@@ -295,7 +297,7 @@ def place() -> Iterator[World]:
         _end(made.family())
         shutil.rmtree(base)
     assert done.returncode == 0, done.stderr
-    assert not left, "this was left by `drkit sandbox down`"
+    assert not left, f"this was left by `drkit sandbox down`: {', '.join(left)}; it said {done.stderr}"
 
 
 def _end(family: set[Process]) -> None:
@@ -303,6 +305,12 @@ def _end(family: set[Process]) -> None:
     for process in family:
         process.send(signal.SIGKILL)
     until(lambda: not alive(family), within_s=10)
+
+
+def _command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")).strip()
+    return "(gone)"
 
 
 def alive(processes: set[Process]) -> set[Process]:

@@ -93,8 +93,10 @@ def _end_runners(settings: Settings, folder: Path) -> None:
         prober, runner = run.request().environment.prober, run.runner()
         if runner is None or prober is None or not Path(prober.folder).is_relative_to(folder):
             continue
-        settings.say.note(f"Run {run.id} is open in this sandbox: its runner ends.  What it did: drkit status {run.id}")
         process = Process(runner.pid, runner.start)
+        if run.ended() is not None and not wait_gone([process], within_s=_LEAVES_WITHIN_S):
+            continue  # it was on its way out
+        settings.say.note(f"Run {run.id} is open in this sandbox: its runner ends.  What it did: drkit status {run.id}")
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):  # pause and leave; leave at once; no choice
             process.send(number)
             if not wait_gone([process], within_s=_LEAVES_WITHIN_S):

