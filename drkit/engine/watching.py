@@ -103,7 +103,7 @@ _DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
 def shown(value: Mapping[str, Any] | None) -> str:
-    """A look's value, short enough for a sentence: what is not known is left out, digests are cut."""
+    """A look's value, short enough for a sentence: what is not known is left out or, inside of others, `?`."""
     if not value:
         return "nothing"
     text = _DIGEST.sub(r"\1", ", ".join(f"{key}={_words(item)}" for key, item in value.items() if item is not None))
@@ -113,6 +113,7 @@ def shown(value: Mapping[str, Any] | None) -> str:
 def _words(item: Any) -> str:
     """One value; inside of others who answered is left out, because they are named otherwise there."""
     if isinstance(item, Mapping):
-        told = (f"{key}={_words(each)}" for key, each in item.items() if each is not None and key != "answered_by")
-        return f"({', '.join(told)})"
+        return f"({', '.join(f'{key}={_words(each)}' for key, each in item.items() if key != 'answered_by')})"
+    if item is None:
+        return "?"
     return f"[{', '.join(_words(each) for each in item)}]" if isinstance(item, list | tuple) else str(item)
