@@ -98,6 +98,10 @@ class Aws:
         found: list[Any] = await self._bounded(send, f"{service}:{operation} in {site}", writes=False)
         return found
 
+    async def prepare(self, site: str, service: str) -> None:
+        """Make the client, which sends nothing and takes long the first time, before a short deadline runs."""
+        await anyio.to_thread.run_sync(self._client, site, service, limiter=self._threads)
+
     async def _bounded(self, send: Any, label: str, writes: bool) -> Any:
         try:
             # boto3's own timeouts end the thread; this one bounds what the caller waits, retries included.
