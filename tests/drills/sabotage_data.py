@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sabotage_hands import PREFIX, SOURCE, TARGET, Hands, with_database
-from sabotage_rows import Reply, Sabotaged, answered, broken, idle
+from sabotage_rows import Reply, Sabotaged, answered, broken, idle, unnoticed
 
 DBA = "database-owner"
 UPLOADS = f"{PREFIX}-uploads-{TARGET}"
@@ -123,6 +123,20 @@ def nothing_came_over(w: Hands) -> Iterator[None]:
 
 
 @contextmanager
+def one_upload_missing(w: Hands) -> Iterator[None]:
+    s3 = w.aws("s3")
+    used = w.parameter(f"/{PREFIX}/app/bucket")
+    key = s3.list_objects_v2(Bucket=UPLOADS)["Contents"][0]["Key"]
+    body = s3.get_object(Bucket=UPLOADS, Key=key)["Body"].read()
+    s3.delete_object(Bucket=UPLOADS, Key=key)
+    try:
+        yield
+    finally:
+        s3.put_object(Bucket=UPLOADS, Key=key, Body=body)
+        w.set_parameter(f"/{PREFIX}/app/bucket", used)
+
+
+@contextmanager
 def cache_service_silent(w: Hands) -> Iterator[None]:
     with w.silent_service("elasticache"):
         yield
@@ -222,6 +236,11 @@ STEPS = (
         rows=(
             idle(r"used=reliabletech-uploads-us-east-1"),
             broken("nothing came over", nothing_came_over, r"objects=0"),
+            unnoticed(
+                "one of the uploads never came over",
+                one_upload_missing,
+                "only the source knows what it had; while it is dark the backlog is unknown, and recorded so",
+            ),
         ),
     ),
     Sabotaged(

@@ -232,16 +232,28 @@ def iam_writable(w: Hands) -> Iterator[Any]:
 
 
 @contextmanager
-def role_missing(w: Hands) -> Iterator[None]:
+def without_role(w: Hands, name: str) -> Iterator[None]:
+    """A role is missing for a while."""
     with iam_writable(w) as iam:
-        found = iam.get_role(RoleName=f"{PREFIX}-worker")["Role"]
-        iam.delete_role(RoleName=f"{PREFIX}-worker")
+        found = iam.get_role(RoleName=name)["Role"]
+        iam.delete_role(RoleName=name)
     try:
         yield
     finally:
         with iam_writable(w) as iam:
-            document = json.dumps(found["AssumeRolePolicyDocument"])
-            iam.create_role(RoleName=f"{PREFIX}-worker", AssumeRolePolicyDocument=document)
+            iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(found["AssumeRolePolicyDocument"]))
+
+
+@contextmanager
+def role_missing(w: Hands) -> Iterator[None]:
+    with without_role(w, f"{PREFIX}-worker"):
+        yield
+
+
+@contextmanager
+def emergency_role_missing(w: Hands) -> Iterator[None]:
+    with without_role(w, f"{PREFIX}-break-glass"):
+        yield
 
 
 @contextmanager

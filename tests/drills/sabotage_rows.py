@@ -35,6 +35,8 @@ class Row:
     """The step's own timeout is shortened to this."""
     world_well: bool = False
     """The source region is still well."""
+    cannot: str = ""
+    """Why nothing here can notice it. The step then ends done, and the table says so."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ def idle(says: str, *, how: Break | None = None, what: str = "", within_s: float
 def broken(what: str, how: Break, says: str, *, within_s: float = 3.0, world_well: bool = False) -> Row:
     """Something it needs is broken before it starts."""
     return Row(what, says, how, within_s=within_s, world_well=world_well)
+
+
+def unnoticed(what: str, how: Break, why: str) -> Row:
+    """Something is broken that cannot be noticed, and why not."""
+    return Row(what, "", how, cannot=why, within_s=20.0)
 
 
 def answered(what: str, says: str, *replies: Reply) -> Row:

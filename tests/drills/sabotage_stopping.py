@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sabotage_hands import PREFIX, SOURCE, TARGET, Hands, closed_port, with_database, with_site
-from sabotage_rows import Reply, Sabotaged, answered, broken, idle
+from sabotage_region import emergency_role_missing
+from sabotage_rows import Reply, Sabotaged, answered, broken, idle, unnoticed
 
 IC, DBA = "incident-commander", "database-owner"
 
@@ -202,8 +203,10 @@ STEPS = (
         users="a release or migration lands in the middle of the recovery",
         rows=(
             idle(r"hosts=.*False"),
-            broken("a server of the side entered hangs", server_hangs, r"app-west-2"),
-            broken("another machine answers for a server of the side entered", another_server_unfrozen, r"app-west-1"),
+            broken("a server of the side entered hangs", server_hangs, r"app-west-2=\?"),
+            broken(
+                "another machine answers for a server of the side entered", another_server_unfrozen, r"app-west-1=\?"
+            ),
         ),
     ),
     Sabotaged(
@@ -214,6 +217,11 @@ STEPS = (
         rows=(
             broken("another machine answers for a server", another_server, r"app-west-1.*machine-id"),
             broken("a server does not know the operator's key any more", key_taken_away, r"onprem-2"),
+            unnoticed(
+                "the break-glass role is missing",
+                emergency_role_missing,
+                "the cloud here lets everybody assume every role; step 20 looks whether roles exist",
+            ),
         ),
     ),
     Sabotaged(
@@ -262,7 +270,7 @@ STEPS = (
         users="two databases take orders at once; half of them disappear",
         rows=(
             idle(r"in_recovery=False, read_only=False"),
-            broken("the witness does not answer", witness_silent, r"witness|lease"),
+            broken("the witness does not answer", witness_silent, r"witness .* not say who may write", within_s=12),
         ),
     ),
     Sabotaged(
@@ -275,7 +283,7 @@ STEPS = (
             broken(
                 "the schedule to turn off is not there",
                 schedule_missing,
-                r"site=us-west-2, api=answered, hosts=answered, switch=false, running",
+                r"site=us-west-2, api=answered, hosts=answered, switch=false, rule=\?",
             ),
             broken("another machine answers for a server of the side entered", another_server, r"unknown_hosts=1"),
         ),

@@ -71,11 +71,11 @@ def markdown(outcomes: Mapping[str, Outcome] | None = None) -> str:
 
 def _result(step: Sabotaged, row: Row, outcomes: Mapping[str, Outcome] | None) -> list[str]:
     if outcomes is None:
-        return [row.what, f"`{row.says}`"]
+        return [row.what, f"nothing: {row.cannot}" if row.cannot else f"`{row.says}`"]
     found = outcomes.get(name((step, row)))
     if found is None:
         return [row.what, "not carried out", ""]
-    return [row.what, found.status, found.complaint or found.said]
+    return [row.what, found.status, found.complaint or found.said or f"cannot be noticed: {row.cannot}"]
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -84,16 +84,21 @@ def _line(cells: Sequence[str]) -> str:
 
 def summary(outcomes: Mapping[str, Outcome] | None = None) -> str:
     """How many rows there are, how many steps are real to what extent, and how many sabotages were noticed."""
-    rows = [name((step, row)) for step in STEPS for row in step.rows]
+    rows = {name((step, row)): row for step in STEPS for row in step.rows}
     partly = sum(bool(step.metadata) for step in STEPS)
-    text = f"{len(rows)} rows, {len(STEPS)} steps; for {partly} steps a part is metadata only or ends at a recorder"
+    cannot = sum(bool(row.cannot) for row in rows.values())
+    text = (
+        f"{len(rows)} sabotages of {len(STEPS)} steps; {cannot} of them cannot be noticed, and say why;"
+        f" of {partly} steps a part is metadata only here, or ends at a recorder"
+    )
     if outcomes is None:
         return text + "."
-    noticed = sum(outcomes[row].complaint is None for row in rows if row in outcomes)
-    ended = Counter(outcomes[row].status for row in rows if row in outcomes)
+    done = {row: found for row, found in outcomes.items() if row in rows}
+    noticed = sum(found.complaint is None and not rows[row].cannot for row, found in done.items())
+    ended = Counter(found.status for found in done.values())
     how = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
-    seconds = sum(outcome.seconds for outcome in outcomes.values())
-    return f"{text}; {noticed} of {len(rows)} sabotages noticed ({how}); {seconds:.0f} s."
+    seconds = sum(found.seconds for found in outcomes.values())
+    return f"{text}. Of {len(done)} carried out {noticed} were noticed and told as they are ({how}); {seconds:.0f} s."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -301,13 +301,15 @@ def _said(state: RunState, step: str) -> str:
 
 def _complaint(state: RunState, step: str, row: Row) -> str | None:
     ended = state.steps[step]
+    if row.cannot:
+        return None if ended.status is Status.DONE else f"it is noticed now ({_said(state, step)}): correct its row"
     if ended.status in (Status.DONE, Status.SKIPPED):
         return f"not noticed: it ends {ended.status}"
     if state.outcome is not None:
         return f"the run ends {state.outcome}"
-    blocked = [block.step for block in state.blocks()]
-    if blocked != [step]:
-        return f"not {step} alone is named, but {', '.join(str(each) for each in blocked) or 'nothing'}"
+    blocked = {str(block.step) for block in state.blocks()}
+    if blocked != {step}:
+        return f"not {step} alone is named, but {', '.join(sorted(blocked)) or 'nothing'}"
     reached = [each.id for each in state.steps.values() if each.error == NOT_MEANT]
     if reached:
         return f"{', '.join(reached)} went on all the same"
