@@ -157,7 +157,9 @@ def _peak_mib(pid: int) -> int:
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
 
 
 def _lines(rows: list[Row]) -> list[str]:
