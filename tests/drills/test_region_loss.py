@@ -155,23 +155,26 @@ def asked_of_the_source(drill: Drill) -> tuple[Counter[tuple[str, str]], list[st
     return asked, [call["operation"] for call in calls if call["global_write"]]
 
 
-def test_the_evidence_holds_and_is_noticed_when_it_does_not(struck: Struck, tmp_path: Path) -> None:
+def test_the_evidence_holds_and_is_noticed_when_it_does_not(struck: Struck) -> None:
     seat = struck.drill.seat
     seat.expect(0, "evidence", "verify", struck.drill.id)
     ledger = next(struck.drill.folder.glob("canary-*.jsonl"))
     original = Path(next(r["path"] for r in struck.drill.report["evidence"]["readings"] if r["kind"] == "canary"))
     for path in {ledger, original}:
-        lines = path.read_text().splitlines(keepends=True)
-        kept = tmp_path / f"{path.parent.name}.jsonl"
-        kept.write_text("".join(lines))
-        lines[40] = lines[40].replace('"site":"us', '"site":"eu')
-        path.write_text("".join(lines))
+        edit(path, b'"site":"us', b'"site":"eu')
     try:
         assert seat.drkit("evidence", "verify", struck.drill.id).returncode != 0
     finally:
         for path in {ledger, original}:
-            path.write_text((tmp_path / f"{path.parent.name}.jsonl").read_text())
+            edit(path, b'"site":"eu', b'"site":"us')
     seat.expect(0, "evidence", "verify", struck.drill.id)
+
+
+def edit(path: Path, old: bytes, new: bytes) -> None:
+    """Change the first `old` in place: the ledger's writer goes on appending to the same file."""
+    with path.open("r+b") as file:
+        file.seek(file.read(200_000).index(old))
+        file.write(new)
 
 
 @pytest.mark.soak
