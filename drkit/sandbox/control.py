@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from drkit.errors import DrkitError
 from drkit.sandbox.layout import OUTSIDE, REGIONS, address, hosts, other
 from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
+from drkit.sandbox.processes import wait_gone
 
 if TYPE_CHECKING:
     from drkit.sandbox.supervisor import Supervisor
@@ -85,9 +86,13 @@ class Control:
         }
 
     async def outage(self, region: str) -> dict[str, Any]:
-        """Black the region out; then let its cloud endpoints, whose processes live outside, refuse."""
+        """Black the region out; then let its cloud endpoints, whose processes live outside, refuse.
+
+        Answers when the kernel has cleared away what was killed: on a busy machine that is not the same instant.
+        """
         killed = self.supervisor.black_out(region)
         await self._set_endpoints(region, "refuse")
+        await asyncio.to_thread(wait_gone, killed, within_s=5.0)
         return {"region": region, "killed": len(killed)}
 
     async def restore(self, region: str) -> dict[str, Any]:

@@ -161,13 +161,13 @@ class Supervisor:
         for link in self.links_of(region):
             link.cut()
         roots = [part.process.pid for part in self.parts.values() if part.site == region and part.running]
-        killed: list[Process] = []
-        for _ in range(10):  # whoever was forked while we looked is found in the next round
+        killed: dict[Process, None] = {}
+        for _ in range(10):  # whoever was forked while we looked is found in the next round, as is who still leaves
             more = kill_all(of_world(self.folders.world, region, roots))
             if not more:
                 break
-            killed += more
-        return killed
+            killed |= dict.fromkeys(more)
+        return list(killed)
 
     async def restart(self, name: str, **changes: Any) -> dict[str, Any]:
         """Start an ended part again on the ports it had. `changes` go into its configuration."""

@@ -17,6 +17,7 @@ from database_world import SETTINGS, Databases, Writer, databases, until_async
 
 from drkit.sandbox.layout import SOURCE, TARGET
 from drkit.sandbox.parts._aio import fetch
+from drkit.sandbox.processes import wait_gone
 
 
 @pytest.fixture
@@ -122,7 +123,8 @@ async def test_a_former_writer_comes_back_fenced_and_rejoins_as_a_standby(build:
     world: Databases = await build()
     killed = world.supervisor.black_out(SOURCE)
     assert len(killed) >= 2, "the agent and the server at least"
-    assert not any(process.alive for process in killed)
+    # Killed at once; how soon the kernel has cleared a process away is its own affair on a busy machine.
+    assert wait_gone(killed, within_s=5) == []
     await world.expired()
     with world.connect(TARGET) as survivor:
         await asyncio.to_thread(lambda: survivor.execute("SELECT pg_promote(true, 60)"))
