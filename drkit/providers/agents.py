@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from drkit.errors import Refused, StepFailed, Unobservable
-from drkit.model.environment import Database, Environment
-from drkit.providers.http import Answer, Http
+from drkit.model.environment import Database
+from drkit.providers.http import Answer, OverHttp
 from drkit.providers.postgres import Identity, why_not_meant
 
 
@@ -23,21 +23,8 @@ class OverriddenWriter:
     by: tuple[str, ...]
 
 
-class Agents:
+class Agents(OverHttp):
     """The agents of an environment's databases."""
-
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self._http = Http()
-
-    @classmethod
-    def connect(cls, environment: Environment, secrets: object) -> Self:
-        """A client; opens nothing yet."""
-        return cls(environment)
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._http.aclose()
 
     async def overridden(self, name: str, site: str) -> OverriddenWriter | None:
         """Whether the server writes by override now. Unobservable if there is no agent or it does not answer."""

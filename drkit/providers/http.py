@@ -110,6 +110,23 @@ class Http:
         return self._client
 
 
+class OverHttp:
+    """Base of providers that ask something which the environment names, over HTTP."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._http = Http()
+
+    @classmethod
+    def connect(cls, environment: Environment, secrets: object) -> Self:
+        """A client; opens nothing yet."""
+        return cls(environment)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
+
 def pinned(url: str, pin: Address | None) -> tuple[str, str]:
     """The URL to connect to, and the Host header: the URL's own name and port, wherever we connect."""
     parts = urlsplit(url)

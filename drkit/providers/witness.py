@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from drkit.errors import StepFailed, Unobservable
-from drkit.model.environment import Environment, Witness
-from drkit.providers.http import Answer, Http
+from drkit.model.environment import Witness
+from drkit.providers.http import Answer, OverHttp
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +29,8 @@ class WriterLease:
     expired: bool
 
 
-class WitnessClient:
+class WitnessClient(OverHttp):
     """The environment's witness."""
-
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self._http = Http()
-
-    @classmethod
-    def connect(cls, environment: Environment, secrets: object) -> Self:
-        """A client; opens nothing yet."""
-        return cls(environment)
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._http.aclose()
 
     @property
     def witness(self) -> Witness:
