@@ -11,6 +11,7 @@ from drkit.errors import DrkitError, PreflightFailed, UsageError
 if TYPE_CHECKING:
     from drkit.cli.settings import Settings
     from drkit.model.environment import Environment
+    from drkit.model.ports import Objects
     from drkit.plan.project import Project
 
 SANDBOX = "sandbox"
@@ -47,6 +48,16 @@ def _sandbox() -> Environment:
 def with_state(environment: Environment, state: str | None) -> Environment:
     """The same environment, with the state store that `--state` names."""
     return environment if state is None else environment.model_copy(update={"state_store": state})
+
+
+def store_at(settings: Settings, url: str) -> Objects:
+    """The state store that `--state URL` names, on a machine that may know nothing else.
+
+    With `--env` it is reached through its site's endpoint; without, as the address says.
+    """
+    from drkit.providers.objects import open_objects, open_url
+
+    return open_url(url) if settings.env is None else open_objects(load(settings))
 
 
 def load_project() -> Project | None:

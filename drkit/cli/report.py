@@ -120,9 +120,9 @@ def _store(settings: Settings, folder: RunFolder) -> Objects:
 
 
 def _verified(folder: RunFolder, objects: Objects | None) -> dict[str, Any]:
+    from drkit.engine.decisions import compare
     from drkit.engine.evidence import Anchor
     from drkit.engine.evidence import verify as check
-    from drkit.engine.fold import compare
     from drkit.measure.findings import findings, instants, journaled
 
     ended = folder.ended() or {}
@@ -159,6 +159,7 @@ def _show(settings: Settings, found: dict[str, Any]) -> None:
     say.line(f"      head {found['journal_head']}")
     if found["replayed_otherwise"]:
         say.line(f"WARN  this version would decide otherwise at events {found['replayed_otherwise']}")
+        say.line(f"      drkit replay {found['run']} --differences")
     marks = {True: "OK  ", False: "FAIL", None: "-   "}
     count = len(found["readings"])
     say.line(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from drkit.cli.seen import Seen
     from drkit.engine.orders import Queued
     from drkit.engine.runs import RunFolder, Start
-    from drkit.model.ports import Objects
 
 PANEL = "Recover"
 Wanted = list[tuple[str, str | None, str | None, dict[str, Any]]]
@@ -74,22 +73,13 @@ def _folder(settings: Settings, run: str) -> RunFolder:
     """The run's folder; with --state read back from the state store."""
     if settings.state is None:
         return seeing.find(run)
+    from drkit.cli.environment import store_at
     from drkit.engine.copy import restore_folder
 
     if run == "last":
         raise UsageError("--state needs the id of the run", hint=f"drkit resume RUN --state {settings.state}")
     settings.say.note(f"Reading {run} back from {settings.state}")
-    return restore_folder(_objects(settings, settings.state), run)
-
-
-def _objects(settings: Settings, url: str) -> Objects:
-    from drkit.cli import environment as environments
-    from drkit.providers.objects import open_objects, open_url
-
-    # With an environment the store is reached through its site's endpoint; without one, as the address says.
-    if settings.env is not None:
-        return open_objects(environments.load(settings))
-    return open_url(url)
+    return restore_folder(store_at(settings, settings.state), run)
 
 
 def _check(look: Seen, begin: str | None, skip: list[str], reason: str | None) -> None:

@@ -10,8 +10,7 @@ what operators' orders do in `steering`, how a run is taken back in `compensatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from drkit.engine import compensation, gates, steering
@@ -23,7 +22,7 @@ from drkit.model.events import Command, Fact, Row
 from drkit.model.plan import Plan
 from drkit.model.values import Json
 
-__all__ = ["Difference", "Run", "compare", "render_params", "replay"]
+__all__ = ["Run", "opening", "render_params", "replay"]
 
 _WORKING = frozenset({Phase.APPLYING, Phase.OBSERVING, Phase.RECOVERING})
 _LOOKING = frozenset({Phase.PREPARING, Phase.OBSERVING, Phase.ASKING})
@@ -316,38 +315,20 @@ _HANDLERS: dict[type[Fact], Callable[[Run, Any], None]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A journaled decision that does not come out the same now."""
-
-    row: Row
-    now: tuple[Command, ...]
-
-
 def replay(rows: Iterable[Row]) -> Run:
     """The run that a journal tells of, ready to take what follows. ValueError if there is no first event."""
     run: Run | None = None
     for row in rows:
         if run is None:
-            run = _opening(row)
+            run = opening(row)
         run.take(row.fact)
     if run is None:
         raise ValueError("the journal is empty")
     return run
 
 
-def compare(rows: Iterable[Row]) -> Iterator[Difference]:
-    """Every decision that this version would not make as it was made then, in order."""
-    run: Run | None = None
-    for row in rows:
-        if run is None:
-            run = _opening(row)
-        now = run.take(row.fact)
-        if now != row.commands:
-            yield Difference(row, now)
-
-
-def _opening(row: Row) -> Run:
+def opening(row: Row) -> Run:
+    """The run that a journal's first event opens, before it is taken. ValueError if it opens none."""
     if not isinstance(row.fact, e.Opened):
         raise ValueError(f"the journal begins with {row.fact.kind}, not with {e.Opened.kind}")
     return Run(Plan.model_validate(row.fact.plan))

@@ -15,7 +15,7 @@ import pytest
 from engine_fakes import Engine, World, gate, order, plan, step
 from trio.testing import MockClock
 
-from drkit.engine.fold import compare
+from drkit.engine.decisions import compare
 from drkit.engine.memory import MemoryStore
 from drkit.engine.state import RunState, Status
 from drkit.model import events as e

@@ -33,9 +33,10 @@ from engine_fakes import (
 )
 
 from drkit.context import Providers
+from drkit.engine.decisions import compare
 from drkit.engine.driver import Driver
 from drkit.engine.executor import Executor
-from drkit.engine.fold import Run, compare, replay
+from drkit.engine.fold import Run, replay
 from drkit.engine.memory import MemoryStore
 from drkit.engine.simulated import Chance, JsonExecutor, SeededInbox, VirtualClock, simulate
 from drkit.engine.state import Phase, RunState, Status

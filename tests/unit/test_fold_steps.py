@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from engine_fakes import LOOK, MAX, Folding, order, plan, step
 
-from drkit.engine.fold import Run, compare, replay
+from drkit.engine.decisions import compare
+from drkit.engine.fold import Run, replay
 from drkit.errors import Unobservable
 from drkit.model import events as e
 from drkit.model.events import GENESIS, Row
