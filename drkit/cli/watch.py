@@ -115,8 +115,10 @@ def events(
 
     settings: Settings = ctx.obj
     look = seeing.Seen(seeing.find(run))
-    write(canonical({"schema": SCHEMA, "run": look.folder.id}).decode())
+    head = canonical({"schema": SCHEMA, "run": look.folder.id}).decode()
     for row in _rows(look, follow):
+        if look.run is None:
+            write(head)  # not before the journal was found to be one of this schema
         look.take([row])
         write(canonical(queried(row.to_json(), settings.query)).decode())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from drkit.engine.chain import Stored, body_of, fitting
 from drkit.engine.copy import restore
-from drkit.engine.journal import stored_rows
+from drkit.engine.journal import NEWER, stored_rows
 from drkit.errors import JournalError, Tampered, UsageError
 from drkit.model.events import GENESIS
 from drkit.model.ports import Objects
@@ -56,7 +56,8 @@ class Verification:
 def verify(journal: Path, *, run: str, objects: Objects | None = None, anchors: Iterable[Anchor] = ()) -> Verification:
     """Check a journal, its copy in the state store, and each against the other.
 
-    `anchors`: hashes that others kept, from reports and notifications. JournalError only if there is no journal.
+    `anchors`: hashes that others kept, from reports and notifications. JournalError only if there is no journal, or if
+    a newer drkit wrote it.
     """
     if not journal.exists():
         raise JournalError(f"there is no journal at {journal}", state="Nothing was changed.", hint="drkit runs")
@@ -90,6 +91,8 @@ def _walk(rows: Iterable[Stored]) -> tuple[list[str], str | None, int | None]:
     except Tampered as error:
         return hashes, error.message, error.seq
     except JournalError as error:
+        if error.code == NEWER:
+            raise
         return hashes, error.message, len(hashes) + 1
     return hashes, None, None
 

@@ -29,6 +29,9 @@ from drkit.model.events import GENESIS, SCHEMA, Row
 VERSION: Final = 1
 """Of the tables. A journal of a newer version is refused, an older one is migrated when it is opened for writing."""
 
+NEWER: Final = "E0602"
+"""Code of the error that says so: such a journal is neither torn nor edited."""
+
 _TABLES: Final = """
 create table schema (version integer not null, events text not null, made_at real not null);
 create table event (seq integer primary key, body text not null, hash text not null);
@@ -315,7 +318,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int | None:
             f"{path} was written by a newer drkit: version {version}, {events}; this one reads {VERSION}, {SCHEMA}",
             state="Nothing was changed.",
             hint="drkit --version",
-            code="E0602",
+            code=NEWER,
         )
     return int(version)
 
