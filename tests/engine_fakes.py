@@ -244,6 +244,7 @@ class Engine:
     copier: Copier | None = None
     clock: Clock = field(default_factory=LoopClock)
     threads: bool = False
+    catalog: Catalog = field(default_factory=catalog)
     troubles: list[str | None] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
@@ -253,7 +254,7 @@ class Engine:
         run = replay(rows) if rows else Run(self.plan)
         providers = Providers(ENVIRONMENT, NoSecrets(), {World: self.world})
         executor = Executor(
-            self.plan, catalog(), providers, NoSecrets(), self.clock, run="k7qd", lease=self.lease,
+            self.plan, self.catalog, providers, NoSecrets(), self.clock, run="k7qd", lease=self.lease,
             log=self.log.append,
         )  # fmt: skip
         return Driver(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
@@ -108,6 +109,9 @@ class Driver:
 
     async def _loop(self) -> None:
         while self.state.outcome is None:
+            # A runner that is being stopped writes nothing more: what steps say about having been stopped with it is
+            # not about them, and a resume looks at what was under way anyway.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             facts = self._inbox.drain()
             if facts:
                 rows = self._fold(facts)

@@ -114,7 +114,7 @@ def finish(backend: str, dead: Engine) -> Engine:
     """Resume with a sound store; what only a person can know is looked up in the world and resolved."""
     store = MemoryStore()
     store.append(list(dead.store.read()))
-    alive = Engine(dead.plan, world=sound(dead.world), store=store)
+    alive = Engine(dead.plan, world=sound(dead.world), store=store, catalog=dead.catalog)
     opening = {} if len(store) else {"policy": POLICY}
     state = run(backend, lambda: alive.start(**opening) if opening else alive.resume())
     for _ in range(12):
