@@ -6,14 +6,13 @@ that this version does not know, and costs one SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from drkit.errors import JournalError, Tampered
 from drkit.model.events import GENESIS, Row
-from drkit.model.values import canonical
+from drkit.model.values import canonical, digest_of_bytes
 
 
 class Stored(NamedTuple):
@@ -26,6 +25,8 @@ class Stored(NamedTuple):
 
 def body_of(row: Row) -> str:
     """The text that `row.hash` is the digest of."""
+    if row.body is not None:
+        return row.body.decode()
     data = row.to_json()
     del data["hash"]
     return canonical(data).decode()
@@ -33,7 +34,7 @@ def body_of(row: Row) -> str:
 
 def digest_of(body: str) -> str:
     """`sha256:<hex>` of a row's text."""
-    return "sha256:" + hashlib.sha256(body.encode(errors="surrogateescape")).hexdigest()
+    return digest_of_bytes(body.encode(errors="surrogateescape"))
 
 
 def fitting(rows: Iterable[Stored], *, prev: str = GENESIS, seq: int = 0) -> Iterator[Stored]:

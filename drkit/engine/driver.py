@@ -9,7 +9,6 @@ until there is room.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import anyio
@@ -18,6 +17,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from drkit.engine.clock import RunClock
+from drkit.engine.crew import Crew
 from drkit.engine.executor import Report
 from drkit.engine.fold import Run
 from drkit.engine.refusals import why_not
@@ -75,6 +75,7 @@ class Driver:
         self._times = RunClock(clock, since=run.state.t)
         self._head = head
         self._tasks: TaskGroup | None = None
+        self._crew: Crew | None = None
         self._scopes: dict[str | None, anyio.CancelScope] = {}
         self._at_work = 0
         self._waiting: anyio.CancelScope | None = None
@@ -100,7 +101,7 @@ class Driver:
     async def run(self) -> RunState:
         """Carry it out."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
+            self._tasks, self._crew = tasks, Crew(tasks, self._work)
             if self._lease is not None:
                 tasks.start_soon(self._keep_lease, self._lease)
             await self._loop()
@@ -137,7 +138,7 @@ class Driver:
         rows: list[Row] = []
         head, at = self._head, utc(self._clock.wall())
         for reported in facts:
-            fact = self._admitted(replace(reported, t=self._times.now()))
+            fact = self._admitted(reported.at(self._times.now()))
             commands = self._run.take(fact)
             row = Row.link(self.state.seq, at, fact, commands, head)
             head = row.hash
@@ -184,7 +185,7 @@ class Driver:
     # Commands to tasks
 
     def _start(self, command: Command) -> None:
-        assert self._tasks is not None  # only called from `_loop`
+        assert self._tasks is not None and self._crew is not None  # only called from `_loop`
         args = command.args
         if command.verb == "timer":
             self._tasks.start_soon(self._fire, str(args["timer"]), args["at_t"])
@@ -198,7 +199,7 @@ class Driver:
             self._inbox.put(e.Finished(outcome=str(args["outcome"]), why=command.why))
         else:
             self._at_work += 1
-            self._tasks.start_soon(self._work, command)
+            self._crew.give(command)
 
     def _copy(self, upto: object) -> None:
         assert isinstance(upto, int)  # the fold counts rows

@@ -6,7 +6,6 @@ anything is sent the lease is checked; what an API answers to a write is not bel
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +16,9 @@ from drkit.catalog import Action, Catalog, Entry, Gate, Probe
 from drkit.context import Context, Providers, Secrets
 from drkit.engine import undoing
 from drkit.engine.gates import shown_hash
+from drkit.engine.redaction import redacted
 from drkit.engine.scene import CannotStart, Evaluate, Scene, evaluate_expression, validated
-from drkit.engine.watching import Sight, shown, verified, watch
+from drkit.engine.watching import Sight, verified, watch
 from drkit.errors import DrkitError, NotSupported, OutcomeUnknown, Refused, StepFailed
 from drkit.model import events as e
 from drkit.model.events import Command, Fact
@@ -104,7 +104,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - a bug in an action or here is a failed step, not a lost run
             world = "unknown" if sent else "untouched"
             fact = e.Failed(step=step, attempt=attempt, error=f"{type(error).__name__}: {error}", world=world)
-        report(self._redacted(fact))
+        report(redacted(fact, self._secrets))
 
     # What a command means
 
@@ -190,9 +190,9 @@ class Executor:
     async def _with_lease(self, job: Job) -> Job:
         """The job with the lease as it stands directly before the send; waits while there is too little of it."""
         lease = self._scene.lease
-        if lease is None:
-            return job
         needed_s = min(job.step.timeout_s, LEASE_FLOOR_S)
+        if lease is None or lease.remaining_s() >= needed_s:
+            return job  # as it stands: nothing was waited for since its context was made
         while (lasts_s := lease.remaining_s()) < needed_s:
             if self._clock.monotonic() >= job.deadline:
                 left = f"{max(lasts_s, 0):.1f} s of it are left, {needed_s:.1f} s are needed"
@@ -302,7 +302,7 @@ class Executor:
             return Sight(State.UNKNOWN, State.UNKNOWN, why)
         checked = State.HOLDS if action is None else action.state(job.params, now)
         seen = look["value"] if look is not None else None
-        sight = Sight(checked, checked, f"seen: {shown(seen if isinstance(seen, dict) else None)}", now, look)
+        sight = Sight(checked, checked, "", now, look)
         if checked is not State.HOLDS or job.step.verify is None:
             return sight
         was = None if before is None else before.model_dump(mode="json")
@@ -339,12 +339,6 @@ class Executor:
     def _write_down(self, job: Job) -> None:
         for key, text in job.ctx.scratch.items():
             self._log(self._secrets.redact(f"{job.step.id} attempt {job.attempt}: {key}: {text}"))
-
-    def _redacted(self, fact: Fact) -> Fact:
-        """The fact without secrets: journals are copied, shown and kept."""
-        plain = json.dumps(fact.to_json())
-        clean = self._secrets.redact(plain)
-        return fact if clean == plain else Fact.from_json(json.loads(clean))
 
 
 def _attempt(command: Command) -> int:

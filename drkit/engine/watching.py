@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from drkit.errors import Unobservable
-from drkit.model.observation import Look, Observation, State, Verdict
+from drkit.model.observation import Observation, State, Verdict, look
 from drkit.model.ports import Clock
 from drkit.model.values import Json, utc
 
@@ -24,13 +24,24 @@ LOOK_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look and what it says. `checked` is the action's own check alone; `state` also counts `verify`."""
+    """One look and what it says. `checked` is the action's own check alone; `state` also counts `verify`.
+
+    `reason` is there if it needs one beside what was seen.
+    """
 
     state: State
     checked: State
-    why: str
+    reason: str = ""
     observation: Observation | None = None
     look: dict[str, Json] | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason, or what was seen. Said of few looks, so it is put together only then."""
+        if self.reason or self.look is None:
+            return self.reason
+        value = self.look["value"]
+        return f"seen: {shown(value if isinstance(value, dict) else None)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +65,7 @@ async def observe_once(
         return None, None, str(error)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in a probe, it did not see anything
         return None, None, f"{type(error).__name__}: {error}"
-    look = Look(at=utc(clock.wall()), origin=origin, value=now.model_dump(mode="json"))
-    return now, look.model_dump(mode="json"), ""
+    return now, look(now, at=utc(clock.wall()), origin=origin), ""
 
 
 def verified(sight: Sight, verdict: Verdict, reason: str) -> Sight:
@@ -67,7 +77,7 @@ def verified(sight: Sight, verdict: Verdict, reason: str) -> Sight:
 
 
 async def watch(
-    look: Callable[[float], Awaitable[Sight]],
+    glance: Callable[[float], Awaitable[Sight]],
     clock: Clock,
     *,
     deadline: float,
@@ -77,11 +87,11 @@ async def watch(
 ) -> End:
     """Look until it holds without a break for `hold_s`, until `deadline` (on `clock.monotonic()`), or until `stop`.
 
-    `look` is given the seconds it may take. A hold that began before the deadline may last beyond it.
+    `glance` is given the seconds it may take. A hold that began before the deadline may last beyond it.
     """
     since: float | None = None
     while True:
-        sight = await look(max(deadline - clock.monotonic(), LOOK_S))
+        sight = await glance(max(deadline - clock.monotonic(), LOOK_S))
         now = clock.monotonic()
         if sight.state is State.HOLDS:
             since = now if since is None else since

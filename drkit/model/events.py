@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from drkit.errors import JournalError, Tampered
-from drkit.model.values import Json, digest
+from drkit.model.values import Json, canonical, digest_of_bytes
 
 SCHEMA = "drkit.events/1"
 GENESIS = "sha256:" + "0" * 64
@@ -26,7 +26,11 @@ class Fact:
 
     def to_json(self) -> dict[str, Json]:
         """Plain JSON with `kind` first; `t` included, unset optional fields included as null."""
-        return {"kind": self.kind} | {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"kind": self.kind, **{name: getattr(self, name) for name in _NAMES[type(self)]}}
+
+    def at(self, t: float) -> Self:
+        """The same fact, as of `t` on the run's clock."""
+        return type(self)(**{name: getattr(self, name) for name in _NAMES[type(self)]} | {"t": t})
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Fact:
@@ -303,6 +307,7 @@ KINDS: dict[str, type[Fact]] = {
         NotNeeded, Interrupted, Asked, Answered, Ordered, Refusal, Noted, Fired, Measured, FaultChanged, Finished,
     )
 }  # fmt: skip
+_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in KINDS.values()}  # looked up for every fact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +334,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One journal row: `hash` = digest of seq, at, fact, commands and the previous row's hash."""
+    """One journal row: `hash` = digest of seq, at, fact, commands and the previous row's hash.
+
+    `body` is the text that the digest was taken over, as a journal keeps it; None: it was not made here.
+    """
 
     seq: int
     at: str  # UTC, for people
@@ -337,15 +345,16 @@ class Row:
     commands: tuple[Command, ...]
     prev: str
     hash: str
+    body: bytes | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def link(cls, seq: int, at: str, fact: Fact, commands: Iterable[Command], prev: str) -> Self:
         """The row that continues a chain whose head is `prev`."""
         commands = tuple(commands)
-        body: dict[str, Any] = {
-            "seq": seq, "at": at, "fact": fact.to_json(), "commands": [c.to_json() for c in commands], "prev": prev,
-        }  # fmt: skip
-        return cls(seq, at, fact, commands, prev, digest(body))
+        body = canonical(
+            {"seq": seq, "at": at, "fact": fact.to_json(), "commands": [c.to_json() for c in commands], "prev": prev}
+        )
+        return cls(seq, at, fact, commands, prev, digest_of_bytes(body), body)
 
     def to_json(self) -> dict[str, Json]:
         """Plain JSON; what `drkit events -o jsonl` prints and the state store keeps."""

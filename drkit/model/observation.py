@@ -35,11 +35,6 @@ class Observation(BaseModel):
     """Identity of who answered, where that can be had."""
 
 
-class Look(BaseModel):
-    """An observation as journaled: the answer (`value`, plain JSON), when (`at`, UTC), from which host (`origin`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    at: str
-    origin: str
-    value: dict[str, Json]
+def look(now: Observation, *, at: str, origin: str) -> dict[str, Json]:
+    """An observation as journaled, a *look*: the answer (`value`), when (`at`, UTC), from which host (`origin`)."""
+    return {"at": at, "origin": origin, "value": now.model_dump(mode="json")}

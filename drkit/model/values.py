@@ -50,12 +50,21 @@ Duration = Annotated[
 
 def canonical(value: Any) -> bytes:
     """The one byte form that digests are taken over: sorted keys, no spaces, UTF-8, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
+
+
+# Made once: `json.dumps` would make one for each call.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: Any) -> str:
     """`sha256:<hex>` of the canonical form of a JSON value."""
-    return "sha256:" + hashlib.sha256(canonical(value)).hexdigest()
+    return digest_of_bytes(canonical(value))
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """`sha256:<hex>` of these bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def utc(seconds: float) -> str:
