@@ -170,7 +170,7 @@ async def final(ctx: Context, p: Put, before: Value) -> None:
 final.check(is_put)
 
 
-@action("fake.fence", observe=value, repeat="safe", fences=True, side="neither", poll_s=0.05)
+@action("fake.fence", observe=value, repeat="safe", fences=True, unfenced=False, side="neither", poll_s=0.05)
 async def fence(ctx: Context, p: Put, before: Value) -> None:
     await ctx.use(World).write(p.name, p.to, ctx.token)
 

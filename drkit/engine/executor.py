@@ -34,6 +34,8 @@ Report = Callable[[Fact], None]
 #: that takes over waits for the longest call on top of the lease's term.
 LEASE_FLOOR_S = 2.0
 LEASE_POLL_S = 0.25
+#: So long a renewal that is under way may take to show whether the lease was ours all the while.
+LEASE_VERDICT_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ class Executor:
             lost = f"{type(error).__name__}: {error}"
         finally:
             self._write_down(job)
-        return await self._settled(job, action, sent, lost, before)
+        return await self._still_ours(job, action, await self._settled(job, action, sent, lost, before))
 
     async def _with_lease(self, job: Job) -> Job:
         """The job with the lease as it stands directly before the send; waits while there is too little of it."""
@@ -199,6 +201,23 @@ class Executor:
                 raise CannotStart(f"not sent: the environment's lease runs out ({left})")
             await self._clock.sleep(LEASE_POLL_S)
         return replace(job, ctx=replace(job.ctx, not_after=self._clock.monotonic() + lasts_s))
+
+    async def _still_ours(self, job: Job, action: Action[Any, Any], fact: Fact) -> Fact:
+        """What became of it, if the lease was ours all the while; a renewal that succeeds shows that it was.
+
+        Whoever is frozen between check and send sends under a lease that is over. A target that can, refuses; where
+        it cannot, another holder may have changed the same before or since, and what was seen says nothing about us.
+        """
+        lease = self._scene.lease
+        if lease is None or not action.unfenced or not isinstance(fact, e.Done):
+            return fact
+        until = self._clock.monotonic() + LEASE_VERDICT_S
+        while lease.remaining_s() <= 0:
+            if self._clock.monotonic() >= until:
+                reason = "it was sent, and the lease ran out meanwhile: another run may have changed the same"
+                return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=reason, seen=fact.after)
+            await self._clock.sleep(LEASE_POLL_S)
+        return fact
 
     async def _settled(
         self, job: Job, action: Action[Any, Any], sent: float, lost: str | None, before: Observation

@@ -106,9 +106,13 @@ class LeaseProtocol:
         term_s: float,
         drill_term_s: float,
         longest_call_s: float,
+        is_dead: Callable[[ProcessId], bool] = lambda process: process.dead,
+        new_lock_id: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
+        """`is_dead`: whether a holder's process is gone for certain, as seen from here."""
         self._objects, self._environment, self._clock = objects, environment, clock
         self._who, self._host, self._process = who, host, process
+        self._is_dead, self._new_lock_id = is_dead, new_lock_id
         self._term_s, self._drill_term_s, self._longest_s = term_s, drill_term_s, longest_call_s
         self._key, self._claim_key = lock_key(environment), claim_key(environment)
         self._record: Record | None = None  # ours, as last acknowledged; None: we hold nothing
@@ -166,7 +170,7 @@ class LeaseProtocol:
     def _as_holder(self, run: str, token: int, drill: bool) -> Holder:
         return Holder(
             run=run, who=self._who, host=self._host, since=utc(self._clock.wall()), token=token,
-            lock_id=secrets.token_hex(4), counter=0, drill=drill,
+            lock_id=self._new_lock_id(), counter=0, drill=drill,
             term_s=self._drill_term_s if drill else self._term_s,
         )  # fmt: skip
 
@@ -199,7 +203,7 @@ class LeaseProtocol:
             self._watched, self._since = (holder.lock_id, holder.counter), now
             if moved and take_over and not (holder.drill and not drill):
                 raise self._locked(record, holder, "it is alive: its heartbeat moved while we watched")
-        dead = record.process is not None and record.process.dead
+        dead = record.process is not None and self._is_dead(record.process)
         silent_s = now - self._since
         if holder.drill and not drill:
             if self._claimed != record.token:
@@ -258,12 +262,16 @@ class EnvironmentLease:
         host: str | None = None,
         process: ProcessId | None = None,
         in_thread: Callable[[Callable[[], T]], Awaitable[T]] | None = None,
+        is_dead: Callable[[ProcessId], bool] = lambda process: process.dead,
+        new_lock_id: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
+        """`is_dead` and `new_lock_id` are what a simulation has instead of processes and of randomness."""
         self._clock = clock
         self._protocol = LeaseProtocol(
             objects, environment, clock,
             who=who or login(), host=host or hostname(), process=process or this_process(),
             term_s=term_s, drill_term_s=drill_term_s, longest_call_s=longest_call_s,
+            is_dead=is_dead, new_lock_id=new_lock_id,
         )  # fmt: skip
         self._in_thread: Callable[[Callable[[], Any]], Awaitable[Any]] = in_thread or anyio.to_thread.run_sync
 

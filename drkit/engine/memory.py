@@ -1,6 +1,6 @@
 """Journal and inbox in memory, for simulations and tests: same ports, honest crashes.
 
-What `append` has returned for is durable and survives a crash; everything else (an append that was interrupted, the
+What `append` has returned for is durable and survives a `crash`; everything else (an append that was interrupted, the
 inbox) is gone. Rows are kept as JSON text, as on a disk, so that nothing shared in memory leaks through.
 """
 
@@ -22,6 +22,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: list[bytes] = []
+        self._synced = 0
         self.commits = 0
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -37,12 +38,25 @@ class MemoryStore:
                 raise JournalError(f"event {row.seq} would leave a gap after event {len(kept)}")
             kept.append(text)
         self._rows = kept
+        self._sync()
         self.commits += 1
+
+    def crash(self) -> None:
+        """Lose what is not durable, as a machine does that is switched off."""
+        del self._rows[self._synced :]
+
+    def _sync(self) -> None:
+        """What is written becomes durable."""
+        self._synced = len(self._rows)
 
     def read(self, after: int = 0) -> Iterator[Row]:
         """Rows after `after`, checked."""
         rows = verified(Row.from_json(json.loads(text)) for text in list(self._rows))
         return (row for row in rows if row.seq > after)
+
+    def texts(self) -> list[bytes]:
+        """The rows as they lie there, unchecked."""
+        return list(self._rows)
 
     def close(self) -> None:
         """Nothing to release."""

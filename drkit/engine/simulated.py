@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from typing import Any, TypeVar
 
 import anyio
@@ -43,8 +44,14 @@ class VirtualClock:
         await anyio.sleep(seconds)
 
 
-def simulate(body: Callable[[], Awaitable[T]], *, seed: int = 0) -> T:
-    """Run `body` on the virtual clock; the same seed gives the same run. NotSupported if trio is not installed."""
+def simulate(
+    body: Callable[[], Awaitable[T]], *, seed: int = 0, on_step: Callable[[Context], None] | None = None
+) -> T:  # fmt: skip
+    """Run `body` on the virtual clock; the same seed gives the same run. NotSupported if trio is not installed.
+
+    `on_step` is told the context of a task whenever that is about to go on after an await: the moments at which a
+    process can be killed or frozen.
+    """
     try:
         import trio._core._run as switches
         from trio.testing import MockClock
@@ -55,11 +62,22 @@ def simulate(body: Callable[[], Awaitable[T]], *, seed: int = 0) -> T:
     switches._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     switches._r.seed(seed)
     try:
-        options = {"clock": MockClock(autojump_threshold=0)}
+        watching = [] if on_step is None else [_Steps(on_step)]
+        options = {"clock": MockClock(autojump_threshold=0), "instruments": watching}
         return anyio.run(body, backend="trio", backend_options=options)
     finally:
         switches._ALLOW_DETERMINISTIC_SCHEDULING = was  # type: ignore[misc]
         switches._r.setstate(state)
+
+
+class _Steps:
+    """A trio instrument (found by the name of its method)."""
+
+    def __init__(self, on_step: Callable[[Context], None]) -> None:
+        self._on_step = on_step
+
+    def before_task_step(self, task: Any) -> None:
+        self._on_step(task.context)
 
 
 class Chance:

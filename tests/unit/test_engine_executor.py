@@ -214,6 +214,28 @@ def test_nothing_is_sent_when_the_lease_is_about_to_run_out() -> None:
     assert isinstance(fact, e.Done)
 
 
+def test_what_was_sent_while_the_lease_ran_out_is_uncertain_where_its_target_cannot_refuse() -> None:
+    def at(seconds: float, left_s: float) -> Callable[[World], Coroutine[Any, Any, None]]:
+        async def change(world: World) -> None:
+            await anyio.sleep(0.1)
+            lease.left_s = 0.0
+            await anyio.sleep(seconds)
+            lease.left_s = left_s
+
+        return change
+
+    lease, slow = FakeLease(), World(latency_s=0.5)
+    fact, world, _ = carried_out("apply", step("a"), slow, lease=lease, after=at(20.0, 0.0))
+    assert isinstance(fact, e.Uncertain) and world.writes
+    assert "the lease ran out meanwhile" in fact.reason and fact.seen is not None
+    lease.left_s = 60.0  # a renewal that comes late, and succeeds: nobody else had it
+    fact, _, _ = carried_out("apply", step("a"), World(latency_s=0.5), lease=lease, after=at(3.0, 20.0))
+    assert isinstance(fact, e.Done)
+    lease.left_s = 60.0
+    fact, _, _ = carried_out("apply", step("a", uses="fake.fence"), slow, lease=lease, after=at(20.0, 0.0))
+    assert isinstance(fact, e.Done)  # its target can refuse, and did not
+
+
 def test_recover_adopts_what_holds() -> None:
     fact, world, _ = carried_out("recover", step("a"), World(values={"a": 1}))
     assert isinstance(fact, e.Done) and fact.adopted
