@@ -162,6 +162,16 @@ put_ask.check(is_put)
 put_ask.undo(put_back)
 
 
+@action("fake.put-slow", observe=value, repeat="safe", side="neither", poll_s=0.05, settle_s=3.0)
+async def put_slow(ctx: Context, p: Put, before: Value) -> None:
+    """Set a named value; it may take three seconds to show."""
+    await ctx.use(World).write(p.name, p.to, ctx.token)
+
+
+put_slow.check(is_put)
+put_slow.undo(put_back)
+
+
 @action("fake.final", observe=value, repeat="safe", irreversible="nothing takes it back", side="neither", poll_s=0.05)
 async def final(ctx: Context, p: Put, before: Value) -> None:
     await ctx.use(World).write(p.name, p.to, ctx.token)

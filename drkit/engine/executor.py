@@ -129,13 +129,17 @@ class Executor:
         unneeded = await self._unneeded(job.command, job.step)
         if unneeded is not None:
             return unneeded
-        sight = await self._first_look(job, action)
+        guard = job.command.args.get("guard")
+        settle_s = undoing.settle_s(self._catalog, guard) if isinstance(guard, dict) else 0.0
+        sight = await self._first_look(job, action, settle_s)
         if sight.look is None:
             error = f"could not be observed before anything was sent: {sight.why}"
             return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world="untouched")
-        guard = job.command.args.get("guard")
         if isinstance(guard, dict) and sight.state is not State.HOLDS:
             present = await undoing.compare(self._scene, job.ctx, guard, job.step.timeout_s)
+            if present.as_before and settle_s:
+                await self._clock.sleep(settle_s)
+                present = await undoing.compare(self._scene, job.ctx, guard, job.step.timeout_s)
             if present.as_before:
                 return e.AlreadySo(step=job.step.id, params=job.plain, seen=sight.look)
             if present.differs is not None:
@@ -147,11 +151,15 @@ class Executor:
         undo = self._undo(job, action, sight.observation, None)
         return e.Prepared(step=job.step.id, attempt=job.attempt, params=job.plain, before=sight.look, undo=undo)
 
-    async def _first_look(self, job: Job, action: Action[Any, Any]) -> Sight:
-        """What is there before: seen at least once, and for as long as `hold` if all is as wanted already."""
+    async def _first_look(self, job: Job, action: Action[Any, Any], settle_s: float) -> Sight:
+        """What is there before: seen at least once, and for as long as `hold` if all is as wanted already.
+
+        Before something is taken back also for as long as that may take to show (`settle_s`).
+        """
         end = await watch(
             lambda within_s: self._look(job, action.observe, action, None, within_s), self._clock,
-            deadline=job.deadline, poll_s=job.step.poll_s, hold_s=job.step.hold_s if job.step.skippable else 0.0,
+            deadline=job.deadline, poll_s=job.step.poll_s,
+            hold_s=max(job.step.hold_s if job.step.skippable else 0.0, settle_s),
             stop=lambda sight: "seen" if sight.look is not None else None,
         )  # fmt: skip
         return end.sight

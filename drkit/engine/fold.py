@@ -70,7 +70,9 @@ class Run(Moves):
         for step in list(state.steps.values()):
             if fact.from_copy and step.phase not in (Phase.ENDED, Phase.BLOCKED):
                 step.doubtful = True
-            if step.phase in (Phase.PREPARING, Phase.OBSERVING, Phase.ASKING):
+            if step.phase is Phase.ASKING and step.ask is not None and step.ask.purpose != "gate":
+                self.ask_again(step, step.ask, "it was cut off before the question was put")
+            elif step.phase in (Phase.PREPARING, Phase.OBSERVING, Phase.ASKING):
                 verb = {Phase.PREPARING: "prepare", Phase.OBSERVING: "observe", Phase.ASKING: "ask"}[step.phase]
                 self.move(step, Phase.IDLE)
                 self.go(step, verb, "its start was cut off; nothing had been sent")

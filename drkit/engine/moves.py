@@ -291,9 +291,13 @@ class Moves:
         timeout_s: float | None = None, answers: tuple[dict[str, Json], ...] = (), role: str | None = None,
     ) -> None:  # fmt: skip
         """Put a question that no gate of the runbook asks."""
-        step.ask = Ask(purpose, role, approvals, timeout_s, answers=list(answers))
+        step.ask = Ask(purpose, role, approvals, timeout_s, shown=dict(shown or {}), answers=list(answers))
+        self.ask_again(step, step.ask, why)
+
+    def ask_again(self, step: StepState, ask: Ask, why: str) -> None:
+        """Put a question that no gate asks, as it stands."""
         self.move(step, Phase.ASKING)
-        self._put(step, why, dict(shown or {}), None)
+        self._put(step, why, dict(ask.shown), None)
 
     def _put(self, step: StepState, why: str, shown: dict[str, Json], broken: Json) -> None:
         assert step.ask is not None  # both callers just set it

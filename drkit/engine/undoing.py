@@ -47,6 +47,13 @@ class Present:
     """Everything is as it was before the step: nothing is left to undo."""
 
 
+def settle_s(catalog: Catalog, guard: Mapping[str, Any]) -> float:
+    """Seconds in which what is to be taken back may still begin to show; until then "as before" is not believed."""
+    entry = catalog.entry(str(guard["uses"]))
+    assert isinstance(entry, Action)  # only actions are compensated
+    return entry.settle_s
+
+
 async def compare(scene: Scene, ctx: Context, guard: Mapping[str, Any], within_s: float) -> Present:
     """Look with the probe of the step that is to be taken back; `guard` has its `uses`, `params` and `before`."""
     entry = scene.catalog.entry(str(guard["uses"]))

@@ -287,6 +287,8 @@ def a_pause_holds(a: Aftermath) -> Iterator[str]:
             fact = row.fact
             if isinstance(fact, e.Ordered):
                 paused = fact.verb == "pause" or (paused and fact.verb not in ("resume", "abort"))
+            if isinstance(fact, e.Failed | e.Interrupted | e.Answered | e.Fired) and _ends_the_run(account, row):
+                paused = False  # the runbook chose ahead
             if isinstance(fact, e.LeaseChanged):
                 lost = fact.state != "held"
             for command in row.commands:
@@ -391,6 +393,14 @@ def _doubted(state: RunState) -> set[str]:
         for step in state.steps.values()
         if step.doubtful and step.ended not in (Status.DONE, Status.COMPENSATED)
     }
+
+
+def _ends_the_run(account: Account, row: e.Row) -> bool:
+    """Whether a step ended so that its `on_failure` says: abort."""
+    fact = row.fact
+    id = fact.timer.split()[1] if isinstance(fact, e.Fired) else str(getattr(fact, "step", ""))
+    step = None if id.startswith(PREFIX) else account.plan.step(id)
+    return step is not None and step.on_failure in ("abort", "rollback")
 
 
 def _settled(account: Account, id: str) -> list[tuple[int, Any]]:

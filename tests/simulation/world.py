@@ -89,6 +89,7 @@ class World:
 
     def on_its_way(self, name: str) -> bool:
         """Whether something may still change it."""
+        self._arrive()
         return any(sent.name == name for _, _, sent in self._way)
 
     def now(self, name: str) -> int:

@@ -289,6 +289,22 @@ def test_a_compensation_asks_if_the_present_is_not_what_was_set() -> None:
         assert isinstance(fact, e.AlreadySo)
 
 
+@pytest.mark.parametrize("before", [0, 4])
+def test_a_compensation_believes_that_nothing_is_left_to_undo_only_after_it_settled(before: int) -> None:
+    """What was sent, and failed, may still begin to show."""
+    back = step("undo:a", params={"name": "a", "to": 0})
+    guard: dict[str, Json] = {
+        "uses": "fake.put-slow",
+        "params": {"name": "a", "to": 1},
+        "before": {**LOOK, "value": {"value": before}},
+    }
+    extra: dict[str, Any] = {"guard": guard, "as": back.model_dump(mode="json")}
+    fact, _, took_s = carried_out("prepare", back.model_copy(), World(values={"a": before}), **extra)
+    assert isinstance(fact, e.AlreadySo) and took_s == pytest.approx(3.0, abs=0.06)
+    fact, _, _ = carried_out("prepare", back.model_copy(), World(values={"a": before}), after=later(2.0, a=1), **extra)
+    assert isinstance(fact, e.Prepared)
+
+
 def test_what_is_cancelled_is_reported_before_it_ends() -> None:
     facts: list[e.Fact] = []
 

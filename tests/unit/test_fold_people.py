@@ -339,3 +339,28 @@ def test_notes_are_kept() -> None:
     f = Folding(step("a"))
     f.take(e.Noted(text="AWS confirms", by=DANA))
     assert [n["text"] for n in f.state.notes] == ["AWS confirms"]
+
+
+def test_a_question_that_was_cut_off_is_put_again_as_it_was() -> None:
+    """Answered with yes it does what it asked about; it never turns into an approval of the step itself."""
+    f = Folding(step("a", uses="fake.final"), step("b", "a"))
+    f.prepared("a")
+    assert f.take(e.Copied(upto=3, error="the bucket is down")) == ["ask a"]
+    assert f.resumed() == ["ask a"]
+    ask = f.state.steps["a"].ask
+    assert ask is not None and ask.purpose == "uncopied" and ask.shown["error"] == "the bucket is down"
+    f.asked("a")
+    assert f.answered("a", DANA) == ["apply a"]
+    assert f.status("a") == "running" and f.status("b") == "pending"
+
+
+def test_an_override_that_was_cut_off_keeps_its_first_voice_and_the_loss() -> None:
+    f = Folding(step("a", uses="fake.fence"))
+    f.prepared("a")
+    f.failed("a")
+    assert f.take(order("override-fence", "a", DANA, loss_s=3.0)) == ["ask a"]
+    assert f.resumed() == ["ask a"]
+    f.asked("a")
+    assert "already" in refusal(f, approve(f.state, "a", DANA))
+    f.answered("a", LEE)
+    assert f.status("a") == "done" and f.state.overrides[0]["loss_s"] == 3.0
