@@ -39,6 +39,7 @@ from drkit.model.values import Json
 from drkit.providers.objects import open_objects
 from drkit.providers.secrets import Secrets
 
+SITES = (Site(name="east", kind="region"), Site(name="west", kind="region"))
 ALWAYS = ("lease", "copy", "redaction")
 """What every real run has."""
 BY_STEP: dict[str, dict[str, Any]] = {
@@ -59,7 +60,7 @@ class Bed:
         self._features = features
         self._environment = Environment(
             name="bench", kind="sandbox", account="none", state_store=(folder / "objects").as_uri(),
-            sites=(Site(name="east", kind="region"), Site(name="west", kind="region")),
+            sites=SITES,
         )  # fmt: skip
         self._clock, self._catalog = SystemClock(), Catalog(["bench_actions"])
         self._plan = plan(work, self._catalog, features)
