@@ -17,8 +17,8 @@ from typing import Any, Generic, Literal, TypeVar, get_type_hints
 
 from drkit.context import Context
 from drkit.errors import CatalogError
-from drkit.model.environment import Environment
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper
 from drkit.model.params import Params, Use, schema_of
 from drkit.model.values import digest
 
@@ -46,11 +46,17 @@ class Probe(Generic[PT, OT]):
     plane: Plane = "data"
     doc: str = ""
     module: str = ""
+    commander: Callable[[PT, Paper], str] | None = None
     mistakes: list[str] = field(default_factory=list)
 
     async def __call__(self, ctx: Context, params: PT) -> OT:
         """Observe once."""
         return await self.observe(ctx, params)
+
+    def by_hand(self, function: Callable[[PT, Paper], str]) -> Callable[[PT, Paper], str]:
+        """Decorator: the pure function that gives the shell lines with which a person looks without drkit."""
+        self.commander = function
+        return function
 
     def use(self, params: PT) -> Use:
         """This probe with these parameters, written down."""
@@ -85,7 +91,7 @@ class Action(Generic[PT, OT]):
     module: str = ""
     checker: Callable[[PT, OT], bool | State] | None = None
     undoer: Callable[[PT, OT, OT | None], Use | None] | None = None
-    commander: Callable[[PT, Environment], str] | None = None
+    commander: Callable[[PT, Paper], str] | None = None
     fault: bool = False
     mistakes: list[str] = field(default_factory=list)
 
@@ -103,8 +109,8 @@ class Action(Generic[PT, OT]):
         self.undoer = function
         return function
 
-    def by_hand(self, function: Callable[[PT, Environment], str]) -> Callable[[PT, Environment], str]:
-        """Decorator: the pure function that gives the shell command with which a person does the same without drkit."""
+    def by_hand(self, function: Callable[[PT, Paper], str]) -> Callable[[PT, Paper], str]:
+        """Decorator: the pure function that gives the shell lines with which a person does the same without drkit."""
         self.commander = function
         return function
 

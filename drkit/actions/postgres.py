@@ -13,8 +13,9 @@ from typing import Literal
 from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import StepFailed, Unobservable
-from drkit.model.environment import Witness
+from drkit.model.environment import Database, Witness
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, curl, lines, literal
 from drkit.model.params import Params, SiteName
 from drkit.providers.agents import Agents
 from drkit.providers.postgres import Postgres, why_not_meant
@@ -116,6 +117,17 @@ async def writer(ctx: Context, p: DatabaseSide) -> Writer:
     return now
 
 
+@writer.by_hand
+def look_at_writer(p: DatabaseSide, paper: Paper) -> str:
+    """The witness first: its word counts; then the server, which can only say what it is, not what it may do."""
+    side, known = paper.database(p.database, p.site), paper.environment.witness
+    return lines(
+        [curl(f"{known.url}/lease")] if known else ["# there is no witness: only what the server says counts"],
+        f"# the server must say system {side.system_identifier}; a standby has in_recovery t, a writer f",
+        paper.psql(p.database, p.site, _WRITER.strip()) + " || echo UNREACHABLE, which proves nothing",
+    )
+
+
 async def _by_override(ctx: Context, p: DatabaseSide) -> dict[str, object]:
     """No witness says who writes: what the server's agent says, if it has one that answers."""
     try:
@@ -166,6 +178,30 @@ async def fence(ctx: Context, p: Fence, before: Writer) -> None:
             if ctx.clock.monotonic() > until:
                 raise StepFailed(_unwitnessed(p.site, known, error), world="untouched") from error
         await ctx.clock.sleep(0.2)
+
+
+@fence.by_hand
+def fence_by_hand(p: Fence, paper: Paper) -> str:
+    """Revoke the lease, but only that of this side; then wait until it has run out on the witness's own clock."""
+    known, site = paper.environment.witness, paper.site(p.site).name
+    if known is None:
+        return lines(
+            f"# There is no witness, so no command here fences {site}. Stop its server where it runs (its host,",
+            "# its console, its power) and see it stopped, or see it answer as a standby. Silence is not a fence.",
+        )
+    ours = f'"site": ?("{site}"|null)'
+    return lines(
+        f"# 1 revoke, if the lease is {site}'s or nobody's. Any other site is the writer already: do not revoke it.",
+        f"{curl(f'{known.url}/lease')} | grep -Eq '{ours}' &&"
+        f" {curl(f'{known.url}/revoke', method='POST', body={'reason': p.reason})} || echo NOT REVOKED",
+        f"# 2 wait: whoever held it stops itself within {known.term_s:g} s; the witness adds {known.margin_s:g} s",
+        f"sleep {int(known.term_s + known.margin_s) + 1}",
+        "# 3 the fence holds when, and only when, this prints FENCED",
+        f'{curl(f"{known.url}/lease")} | grep -E \'"expired": ?true\' | grep -Eq \'"revoked": ?"\''
+        " && echo FENCED || echo NOT FENCED",
+        f"# If the witness does not answer, nothing is fenced; {site} may still be writing. Stop its server where it",
+        "# runs and see it stopped, or let two persons decide, who state the loss they accept. Do not promote before.",
+    )
 
 
 def _unwitnessed(site: str, known: Witness | None, error: Unobservable) -> str:
@@ -221,6 +257,43 @@ async def promote(ctx: Context, p: Promote, before: Writer) -> None:
     )
 
 
+@promote.by_hand
+def promote_by_hand(p: Promote, paper: Paper) -> str:
+    """See the fence, then promote in one statement that does nothing on any server but the standby that was meant."""
+    side, known = paper.database(p.database, p.site), paper.environment.witness
+    others = [each.site for each in paper.environment.databases if each.name == p.database and each.site != side.site]
+    there = " or ".join(others) or "the other side"
+    meant = f"system_identifier::text = {literal(side.system_identifier)} and pg_is_in_recovery()"
+    statement = f"select pg_promote(true, {int(p.wait_s)}) as promoted from pg_control_system() where {meant}"
+    seen = [
+        f"# 1 the fence must be seen NOW: \"site\" {there} (or null), \"expired\": true and \"revoked\" with a reason.",
+        f"#   If \"site\" is {side.site}, somebody has promoted it: go to the check. Anything else: stop here.",
+        curl(f"{known.url}/lease"),
+    ] if known else [
+        f"# 1 without a witness: the server in {there} must have been seen stopped, or as a standby. Else stop.",
+    ]  # fmt: skip
+    return lines(
+        seen,
+        "# 2 what it has received; what it has not is lost. Write both down.",
+        paper.psql(p.database, p.site, _POSITIONS.strip()),
+        "# 3 promote: it must print one row, t. No row: this server is not the standby that was meant.",
+        paper.psql(p.database, p.site, statement),
+        _override_by_hand(side, known),
+    )  # fmt: skip
+
+
+def _override_by_hand(side: Database, known: Witness | None) -> list[str]:
+    """How two persons let the agent go on where no witness will ever answer."""
+    if side.agent is None or known is None:
+        return []
+    given = {"override": {"by": ["<FIRST PERSON>", "<SECOND PERSON>"], "run": "by-hand", "token": 1, "loss_s": 0.0}}
+    return [
+        "# Only if no witness answers and two persons vouch that the other side has stopped: instead of 3, with their",
+        "# names, loss_s (the loss they accept) and token (above that of every run before). It waits out the term.",
+        "#   " + curl(f"{side.agent}/promote", method="POST", body=given).replace("-m 5", "-m 120"),
+    ]
+
+
 @promote.check
 def promoted(p: Promote, now: Writer) -> State:
     """Out of recovery, accepting writes, and holder of the writer's lease: one without the others is no writer.
@@ -267,6 +340,9 @@ select pg_is_in_recovery() as target_is_standby,
 """
 
 
+_SOURCE_LSN = "select (case when pg_is_in_recovery() then null else pg_current_wal_lsn() end)::text as lsn"
+
+
 @probe("postgres.replication", side="neither")
 async def replication(ctx: Context, p: Pair) -> Replication:
     """How far the target has got, and the source if it still answers within a second."""
@@ -276,11 +352,24 @@ async def replication(ctx: Context, p: Pair) -> Replication:
     who = await postgres.identity(p.database, ctx.target)
     if (why := why_not_meant(who, meant, "any")) is not None:
         raise Unobservable(f"The target does not answer as itself: {why}.")
-    sql = "select (case when pg_is_in_recovery() then null else pg_current_wal_lsn() end)::text as lsn"
     try:
-        source_lsn = (await postgres.query(p.database, ctx.source, sql, timeout_s=1))[0]["lsn"]
+        source_lsn = (await postgres.query(p.database, ctx.source, _SOURCE_LSN, timeout_s=1))[0]["lsn"]
     except Unobservable:
         return Replication.model_validate({"source": "unreachable", **target, "answered_by": str(meant.address)})
     return Replication.model_validate(
         {"source": "answered", "source_lsn": source_lsn, **target, "answered_by": str(meant.address)}
+    )
+
+
+@replication.by_hand
+def look_at_replication(p: Pair, paper: Paper) -> str:
+    """The target's positions, and the source's as long as it answers."""
+    meant = paper.database(p.database, paper.target)
+    return lines(
+        "# target: target_is_standby must be t; loss_s is the age of the newest canary that has arrived",
+        paper.psql(p.database, paper.target, _POSITIONS.strip()),
+        f"# who answered must be system {meant.system_identifier}",
+        paper.psql(p.database, paper.target, "select system_identifier from pg_control_system()", bare=True),
+        "# source: how far it has got, if it answers",
+        paper.psql(p.database, paper.source, _SOURCE_LSN) + " || echo UNREACHABLE",
     )

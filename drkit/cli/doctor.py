@@ -147,7 +147,8 @@ async def _clock(environment: Environment, secrets: Secrets, target: str) -> lis
 
 
 async def _credentials(environment: Environment, target: str) -> list[Finding]:
-    from drkit.providers.aws import Aws, build_session, on_loopback
+    from drkit.model.paper import on_loopback
+    from drkit.providers.aws import Aws, build_session
 
     site = environment.site(target)
     aws = Aws(environment)

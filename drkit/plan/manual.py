@@ -10,22 +10,30 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from drkit.catalog import Action, Catalog, Entry
+from drkit.catalog import Action, Catalog, Entry, Gate, Probe
 from drkit.model.environment import Environment
+from drkit.model.paper import Paper
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.values import Json, show_duration
+from drkit.plan.handwork import preparation
 from drkit.plan.hints import listed
-from drkit.plan.references import strings
+from drkit.plan.references import fill, strings
 
 _BOXES = {"done": "[x]", "skipped": "[-]", "running": "[>]", "waiting": "[?]", "failed": "[!]", "uncertain": "[!]"}
 _REMAINS = {
-    "uncertain": "outcome unknown: look at the check before doing it again",
-    "failed": "failed: look at the check, then do it again or mend what stands in its way",
-    "running": "was under way when this was written: look at the check first",
+    "uncertain": "outcome unknown: run the check first; only if it does not hold, do it (again)",
+    "failed": "failed: run the check first, then do it again or mend what stands in its way",
+    "running": "was under way when this was written: run the check first",
     "waiting": "waits for the person named",
     "cancelled": "was cancelled",
     "compensated": "was undone",
 }
+_HOW = """\
+How to read this. Carry on with any step whose `after` steps are all done; steps that do not wait for each other can be
+done side by side. `do` is what changes the world: paste it whole into bash, one step at a time, by the owner named.
+`check` changes nothing: paste it, and compare with `must be`. A step is done when its check holds, not when its command
+ended. Write the time beside the box. Lines that begin with # are words. <…> is to be filled in, from the step named.
+No answer is no proof: what does not answer may still be writing."""
 
 
 def manual(
@@ -38,18 +46,27 @@ def manual(
 ) -> str:
     """The whole page. `statuses` by step (none: nothing is done yet); `rendered`: parameters of steps that began."""
     statuses = statuses or {}
+    drill = plan.scenario is not None
+    paper = Paper(environment, plan.source, plan.target, plan.mode, drill) if environment else None
     done = [step.id for step in plan.steps if statuses.get(step.id) in ("done", "skipped")]
     parts = [
         f"{plan.runbook}   FROM {plan.source} -> TO {plan.target}   {plan.environment.upper()}   {plan.account}",
-        f"{len(done)} of {len(plan.steps)} steps are done. Carry on with those whose needs are all done, in any order.",
+        f"{len(done)} of {len(plan.steps)} steps are done.{_next(plan, statuses)}",
+        *(["THIS IS A DRILL. Say so in everything that is sent."] if drill else []),
         "[x] done  [-] skipped  [>] under way  [?] waits for a person  [!] look first  [ ] not begun",
         *_objectives(plan),
         "",
+        _HOW,
+        *(["", *preparation(environment)] if environment else []),
+        "",
     ]
     for step in plan.steps:
-        parts += _step(step, plan, catalog.find(step.uses), environment, statuses, rendered or {})
+        parts += _step(step, plan, catalog.find(step.uses), paper, statuses, rendered or {})
     if plan.recovered_when:
         parts += ["", f"The service is back when this holds:  {plan.recovered_when}"]
+        for name, probe in plan.probes.items():
+            if f"probes.{name}" in plan.recovered_when:
+                parts += _block("look", _exact(probe.params, catalog.find(probe.uses), paper))
     return "\n".join(parts) + "\n"
 
 
@@ -58,11 +75,17 @@ def _objectives(plan: Plan) -> list[str]:
     return [f"Objectives: {', '.join(told)}, counted from the beginning of the outage."] if told else []
 
 
+def _next(plan: Plan, statuses: Mapping[str, str]) -> str:
+    over = {step.id for step in plan.steps if statuses.get(step.id) in ("done", "skipped")}
+    ready = [f"{step.number} {step.id}" for step in plan.steps if step.id not in over and over.issuperset(step.needs)]
+    return f" Next: {', '.join(ready)}." if ready else ""
+
+
 def _step(
     step: PlanStep,
     plan: Plan,
     entry: Entry | None,
-    environment: Environment | None,
+    paper: Paper | None,
     statuses: Mapping[str, str],
     rendered: Mapping[str, Mapping[str, Json]],
 ) -> list[str]:
@@ -77,48 +100,49 @@ def _step(
     params = {**step.params, **rendered.get(step.id, {})}
     lines += [f"      now    {_REMAINS[status]}"] if status in _REMAINS else []
     lines += [f"      when   {step.when}"] if step.when else []
-    lines += _command(step, params, entry, environment)
-    lines += _check(step, entry)
-    if step.irreversible:
-        lines.append(f"      POINT OF NO RETURN: {step.irreversible}")
     if step.promotes:
         guards = [each.id for each in plan.steps if each.fences]
         lines.append(f"      ONLY AFTER the fence ({listed(guards)}) was seen to hold: two writers lose data")
-    return lines
+    if step.irreversible:
+        lines.append(f"      POINT OF NO RETURN: {step.irreversible}")
+    if step.simulated:
+        lines.append(f"      here   {step.simulated}")
+    return [*lines, *_command(step, params, entry, paper), *_check(step, params, entry, paper), ""]
 
 
-def _command(
-    step: PlanStep, params: dict[str, Json], entry: Entry | None, environment: Environment | None
-) -> list[str]:
+def _command(step: PlanStep, params: dict[str, Json], entry: Entry | None, paper: Paper | None) -> list[str]:
     if step.kind == "gate":
         asked = [f"ask    {params.get('role', 'who is in charge')}: {params.get('question') or step.title or step.id}"]
-        return [
-            f"      {line}" for line in [*asked, *([f"show   {_flat(params['show'])}"] if params.get("show") else [])]
-        ]
-    exact = _exact(params, entry, environment)
+        asked += [f"need   {params['approvals']} different persons"] if params.get("approvals") not in (None, 1) else []
+        asked += [f"show   {_flat(params['show'])}"] if params.get("show") else []
+        return [f"      {line}" for line in [*asked, "write  who answered, what, and when"]]
+    verb = "look" if step.kind == "probe" else "do"
+    exact = _exact(params, entry, paper)
     if exact:
-        first, *rest = exact.splitlines()
-        return [f"      do     {first}", *(f"             {line}" for line in rest)]
-    verb = "look  " if step.kind == "probe" else "do    "
-    return [f"      {verb} {_told(entry)}", f"      with   {step.uses} {_flat(params)}"]
+        return _block(verb, exact)
+    return [f"      {verb:6} {_told(entry)}", f"      with   {step.uses} {_flat(params)}"]
 
 
-def _exact(params: dict[str, Json], entry: Entry | None, environment: Environment | None) -> str | None:
-    """The shell command, where the action's author gave one and every parameter is known."""
-    if not isinstance(entry, Action) or entry.commander is None or environment is None:
+def _exact(params: Mapping[str, Json], entry: Entry | None, paper: Paper | None) -> str | None:
+    """The shell lines, where the entry's author gave some; what another step will say is left to be filled in."""
+    if entry is None or isinstance(entry, Gate) or entry.commander is None or paper is None:
         return None
-    if any(True for _ in strings(params)):
-        return None
+    known = {name: value for name, value in params.items() if name in entry.params.model_fields}
+    open_ones = any(True for _ in strings(dict(known)))
+    given = fill(dict(known), lambda reference: f"<{reference.text.removeprefix('steps.')}>") if open_ones else known
     try:
-        return entry.commander(entry.params.model_validate_json(json.dumps(params)), environment)
+        return entry.commander(entry.params.model_validate_json(json.dumps(given)), paper)
     except (ValidationError, KeyError):
         return None  # the environment lacks what the command would name; what to do is still told in words
 
 
-def _check(step: PlanStep, entry: Entry | None) -> list[str]:
+def _check(step: PlanStep, params: dict[str, Json], entry: Entry | None, paper: Paper | None) -> list[str]:
     lines = []
     if isinstance(entry, Action):
         lines.append(f"      check  {entry.observe.name}: {_told(entry.observe)}")
+        lines += _block("", _exact(params, entry.observe, paper))
+        if entry.checker is not None and entry.checker.__doc__:
+            lines.append(f"      must   be: {_first(entry.checker.__doc__)}")
     if step.verify:
         lines.append(f"      check  {step.verify}")
     if lines and step.hold_s:
@@ -126,8 +150,18 @@ def _check(step: PlanStep, entry: Entry | None) -> list[str]:
     return lines
 
 
-def _told(entry: Entry | None) -> str:
-    return " ".join(entry.doc.split("\n\n")[0].split()) if entry is not None else "(this action is not installed here)"
+def _block(verb: str, text: str | None) -> list[str]:
+    """Shell lines behind a word; the rest stands below the first."""
+    first, *rest = (text or "").splitlines() or [""]
+    return [f"      {verb:6} {first}", *(f"             {line}" for line in rest)] if text else []
+
+
+def _told(entry: Probe | Action | Gate | None) -> str:  # type: ignore[type-arg]
+    return _first(entry.doc) if entry is not None else "(this action is not installed here)"
+
+
+def _first(doc: str) -> str:
+    return " ".join(doc.split("\n\n")[0].split())
 
 
 def _flat(params: Json) -> str:

@@ -8,18 +8,17 @@ region.
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
 
 from drkit.errors import NotSupported, OutcomeUnknown, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Environment, Site
+from drkit.model.paper import on_loopback
 
 APP_ID = "drkit"
 READS = ("describe_", "get_", "list_", "head_", "batch_get_", "query", "scan", "lookup_", "decrypt", "receive_")
@@ -147,15 +146,6 @@ def build_client(session: Any, region: str, service: str, endpoint: str | None, 
         settings["s3"] = {"addressing_style": "path"}
     dummy = {"aws_access_key_id": "drkit", "aws_secret_access_key": "drkit"} if on_loopback(endpoint) else {}
     return session.client(service, region_name=region, endpoint_url=endpoint, config=Config(**settings), **dummy)
-
-
-def on_loopback(url: str | None) -> bool:
-    """True if a URL names a loopback address literally: a name could be made to point elsewhere."""
-    host = urlsplit(url).hostname if url else None
-    try:
-        return host is not None and ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def translated(error: Any, label: str, writes: bool) -> Exception:

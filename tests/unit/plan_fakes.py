@@ -12,6 +12,7 @@ from drkit.catalog import Catalog, Gate, action, fault, probe
 from drkit.context import Context
 from drkit.model.environment import Environment, Person, Site
 from drkit.model.observation import Observation
+from drkit.model.paper import Paper
 from drkit.model.params import Params, SiteName, Use
 from drkit.model.values import Duration, Json
 
@@ -125,8 +126,8 @@ def frozen(p: Cluster, now: Writer) -> bool:
 
 
 @promote.by_hand
-def promote_by_hand(p: Cluster, environment: Environment) -> str:
-    return f"dbctl promote {p.cluster} --at {environment.site(p.region).name}"
+def promote_by_hand(p: Cluster, paper: Paper) -> str:
+    return f"dbctl promote {p.cluster} --at {paper.site(p.region).name}"
 
 
 @fault("db.cut", observe=writer)

@@ -164,10 +164,10 @@ def test_the_plan_on_paper_names_owner_command_and_check(tmp_path: Path) -> None
     assert text.startswith("checkout   FROM us-east-1 -> TO us-west-2   LAB   lab (..0001)\n0 of 6 steps are done.")
     assert (
         "[ ] 4. promote   (id promote, owner nobody named, at us-west-2, after fence)\n"
+        "      ONLY AFTER the fence (fence) was seen to hold: two writers lose data\n"
+        "      POINT OF NO RETURN: there is no way back\n"
         "      do     dbctl promote checkout --at us-west-2\n"
         "      check  db.writer: Look who writes.\n"
-        "      POINT OF NO RETURN: there is no way back\n"
-        "      ONLY AFTER the fence (fence) was seen to hold: two writers lose data\n"
     ) in text
     assert '      with   k8s.scale {"deployment": "checkout", "region": "us-west-2", "to": 24' in text
     assert "      ask    incident-commander: go\n" in text
@@ -181,5 +181,5 @@ def test_what_is_done_is_ticked_and_what_is_uncertain_says_look_first(tmp_path: 
     assert "2 of 6 steps are done." in text
     assert "[x] 1. scale   (id scale, owner nobody named, at us-west-2)\n[-] 2. go" in text
     assert "[!] 3. fence" in text
-    assert "      now    outcome unknown: look at the check before doing it again\n" in text
+    assert "      now    outcome unknown: run the check first; only if it does not hold, do it (again)\n" in text
     assert '{"deployment": "web-24", "region": "us-west-2", "to": 7' in text

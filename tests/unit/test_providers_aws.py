@@ -12,7 +12,8 @@ from botocore.parsers import ResponseParserError
 
 from drkit.errors import NotSupported, OutcomeUnknown, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Environment, Site
-from drkit.providers.aws import Aws, AwsError, build_client, build_session, on_loopback, translated
+from drkit.model.paper import on_loopback
+from drkit.providers.aws import Aws, AwsError, build_client, build_session, translated
 from drkit.providers.routing import Routing, endpoints
 
 
