@@ -322,8 +322,11 @@ LOOK: dict[str, Json] = {"at": "2026-01-01T00:00:00.000Z", "origin": "here", "va
 class Folding:
     """The fold alone, with the facts a worker would report said by the test."""
 
-    def __init__(self, *steps: PlanStep, begin: bool = True, **more: Any) -> None:
-        self.plan = plan(*steps)
+    def __init__(
+        self, *steps: PlanStep, begin: bool = True, deadline_s: float | None = None,
+        scopes: Mapping[str, Any] | None = None, **more: Any,
+    ) -> None:  # fmt: skip
+        self.plan = plan(*steps, deadline_s=deadline_s, **({"scopes": scopes} if scopes else {}))
         self.run = Run(self.plan)
         self.facts: list[e.Fact] = []
         self.t = 0.0

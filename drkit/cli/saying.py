@@ -62,6 +62,8 @@ def _told(row: Row, state: RunState) -> tuple[str, str, str] | None:
         return "?", fact.step, f"outcome unknown: {fact.reason}"
     if isinstance(fact, e.Asked):
         return "ASK", fact.step, f"waits for people: drkit approve {state.run} {fact.step} --reason ..."
+    if isinstance(fact, e.Fired):
+        return _time(fact.timer, state)
     if isinstance(fact, e.Answered):
         return (
             "YES" if fact.answer == "approve" else "NO",
@@ -82,6 +84,19 @@ def _told(row: Row, state: RunState) -> tuple[str, str, str] | None:
         return "FAULT", "", f"{fact.fault} {fact.id}: {fact.state}"
     if isinstance(fact, e.Finished):
         return "END", "", fact.outcome + (f": {fact.why}" if fact.why else "")
+    return None
+
+
+def _time(timer: str, state: RunState) -> tuple[str, str, str] | None:
+    """What came due, where people must know it."""
+    from drkit.engine.timers import DEADLINE
+
+    if timer == DEADLINE and state.overdue:
+        return "PAUSE", "", f"{state.paused.reason if state.paused else 'its deadline has passed'}: nothing new starts"
+    verb, _, rest = timer.partition(" ")
+    found = state.steps.get(rest.partition(" ")[0])
+    if verb == "escalate" and found is not None and found.ask is not None and found.ask.escalated:
+        return "ASK", found.id, f"nobody has answered: {found.ask.escalated[-1]} is asked too"
     return None
 
 

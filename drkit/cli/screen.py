@@ -167,7 +167,7 @@ def _detail(step: StepState, state: RunState) -> str:
         told = step.error or step.reason or told
     elif status == "waiting" and step.ask is not None:
         asked = ", ".join(f"{key} {_short(value)}" for key, value in step.ask.shown.items())
-        told = f"{asked or told} (role {step.ask.role or 'any'})"
+        told = f"{asked or told} (role {' or '.join(step.ask.roles) or 'any'})"
     elif status in ("skipped", "cancelled"):
         told = step.reason or told
     elif status == "done":

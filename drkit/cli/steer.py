@@ -155,6 +155,7 @@ def _order(
 def _answer(settings: Settings, run: str, step: str, answer: str, reason: str) -> None:
     """Answer what a step asks, bound to the plan and to what it shows right now."""
     from drkit.cli import seen
+    from drkit.engine.gates import answering
     from drkit.engine.refusals import why_not
     from drkit.model.events import Answered
 
@@ -162,9 +163,10 @@ def _answer(settings: Settings, run: str, step: str, answer: str, reason: str) -
     look.check_step(step)
     ask = look.state.steps[step].ask
     shown_hash = (ask.shown_hash if ask else None) or ""
-    role = (ask.role if ask else None) or ""
+    who = me(look.folder)
+    role = answering(who, ask.roles) if ask else ""
     fact = Answered(
-        step=step, answer=answer, by=me(look.folder), role=role, reason=reason, plan_hash=look.state.plan_hash,
+        step=step, answer=answer, by=who, role=role, reason=reason, plan_hash=look.state.plan_hash,
         shown_hash=shown_hash,
     )  # fmt: skip
     refused = why_not(fact, look.state)

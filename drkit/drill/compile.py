@@ -84,6 +84,7 @@ def _around(scenario: LoadedScenario, runbook: Runbook | None) -> Runbook:
     return Runbook(
         apiVersion="drkit/v1", kind="Runbook", metadata=named, objectives=spec.objectives, parameters=parameters,
         probes=probes, decide=decide, steps=steps, recovered_when=runbook.recovered_when if runbook else None,
+        deadline=runbook.deadline if runbook else None,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from drkit.engine import compensation, gates, steering
+from drkit.engine import compensation, gates, steering, timers
 from drkit.engine.moves import Moves, render_params
 from drkit.engine.refusals import why_not
 from drkit.engine.state import Phase, RunState, Status, StepState
@@ -59,6 +59,7 @@ class Run(Moves):
         if self.state.began_t is None:
             self.state.began_t = fact.t
             self.refresh()
+            timers.deadline(self)
             self.ready.extend(step for step in self.state.steps.values() if not step.missing)
 
     def _resumed(self, fact: e.Resumed) -> None:
@@ -86,8 +87,8 @@ class Run(Moves):
                 self.go(step, "recover", "it has an intent and no result: look before anything is sent again")
             elif step.phase is Phase.ASKED:
                 self._answer_by_policy(step)
-        for timer, (step, at_t) in self.timers.items():
-            self.command("timer", "armed again", step, {"timer": timer, "at_t": at_t})
+        for timer, (whose, at_t) in self.timers.items():
+            self.command("timer", "armed again", whose, {"timer": timer, "at_t": at_t})
         self.state.finishing = False
 
     def _lease(self, fact: e.LeaseChanged) -> None:
@@ -247,8 +248,7 @@ class Run(Moves):
             return
         ask.shown, ask.shown_hash, ask.asked_t = fact.shown, fact.shown_hash, fact.t
         self.move(step, Phase.ASKED)
-        if ask.timeout_s is not None:
-            self.arm(step, f"ask {step.id} {step.questions}", fact.t + ask.timeout_s, "an approval must come by then")
+        timers.question(self, step, ask)
         self._answer_by_policy(step)
 
     def _answer_by_policy(self, step: StepState) -> None:
@@ -256,12 +256,13 @@ class Run(Moves):
         ask = step.ask
         if ask is None or ask.purpose != "gate":
             return
-        recorded = gates.policy_answer(self.state.policy, ask.role)
+        answers = ((role, gates.policy_answer(self.state.policy, role)) for role in ask.roles)
+        role, recorded = next(((role, found) for role, found in answers if found is not None), (None, None))
         if recorded is not None:
             answer, name, reason = recorded
             by: dict[str, Json] = {"name": name, "uid": None, "how": f"{gates.POLICY} {name}"}
             args: dict[str, Json] = {
-                "answer": answer, "by": by, "role": ask.role, "reason": reason, "shown_hash": ask.shown_hash,
+                "answer": answer, "by": by, "role": role, "reason": reason, "shown_hash": ask.shown_hash,
                 "plan_hash": self.state.plan_hash,
             }  # fmt: skip
             self.command("answer", "the drill's recorded policy answers this role", step, args)
@@ -284,13 +285,17 @@ class Run(Moves):
 
     def _fired(self, fact: e.Fired) -> None:
         armed = self.timers.pop(fact.timer, None)
-        step = armed[0] if armed is not None else None
-        if step is None:
+        if armed is None:
             return
-        if step.phase is Phase.BACKOFF and fact.timer == f"retry {step.id} {step.attempt}":
+        step = armed[0]
+        if step is None:
+            timers.overdue(self)
+        elif step.phase is Phase.BACKOFF and fact.timer == f"retry {step.id} {step.attempt}":
             self.again(step, "the wait before its retry is over")
         elif step.phase is Phase.ASKED and step.ask is not None and fact.timer == f"ask {step.id} {step.questions}":
             steering.rejected(self, step, step.ask, f"nobody answered within {step.ask.timeout_s:g} s")
+        elif step.ask is not None and timers.escalates(step, step.ask, fact.timer):
+            self._answer_by_policy(step)
 
 
 _HANDLERS: dict[type[Fact], Callable[[Run, Any], None]] = {

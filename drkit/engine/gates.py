@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from annotated_types import Gt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drkit.catalog import Gate
 from drkit.model.params import Params
 from drkit.model.values import Duration, Json, digest, parse_duration
 
 POLICY = "drill policy"
+
+
+class Escalation(BaseModel):
+    """Who is asked too when nobody has answered for a while."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    after: Annotated[Duration, Gt(0)]
+    """How long after the question was put."""
+    role: str
+    """Role of `drkit.toml` in which one may answer from then on, beside those asked before."""
 
 
 class Approve(Params):
@@ -23,6 +36,8 @@ class Approve(Params):
     """How many different persons must approve; the same Unix user is one person."""
     timeout: Duration = 600.0
     """An approval must come within this time; then the question has to be put again."""
+    escalate: list[Escalation] = Field(default_factory=list)
+    """Who is asked too, and when, if the answer has not come; the timeout stays."""
     question: str = ""
     """What is asked, in one sentence."""
     show: dict[str, Json] = Field(default_factory=dict)
@@ -30,23 +45,43 @@ class Approve(Params):
     loss: float | None = None
     """Seconds of writes that would be lost, usually a reference; shown, and bound to."""
 
+    @model_validator(mode="after")
+    def _in_time(self) -> Approve:
+        late = next((each for each in self.escalate if each.after >= self.timeout), None)
+        if late is not None:
+            raise ValueError(f"{late.role} would be asked after {late.after:g} s: the timeout is {self.timeout:g} s")
+        return self
+
 
 approve = Gate("gate.approve", Approve, doc=Approve.__doc__ or "", module=__name__)
 
 
-def terms(params: Mapping[str, Any]) -> tuple[str | None, int, float | None, dict[str, Json]]:
-    """Role, number of persons, timeout in seconds and what is shown, from a gate's rendered parameters."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a gate asks."""
+
+    role: str | None
+    approvals: int
+    timeout_s: float | None
+    shown: dict[str, Json]
+    escalation: tuple[tuple[float, str], ...]
+    """Seconds after the question was put, and the role that may answer from then on."""
+
+
+def terms(params: Mapping[str, Any]) -> Terms:
+    """The terms in a gate's rendered parameters."""
     shown: dict[str, Json] = dict(params.get("show") or {})
     if params.get("question"):
         shown["question"] = params["question"]
     if params.get("loss") is not None:
         shown["loss_s"] = params["loss"]
     timeout = params.get("timeout", 600.0)
-    return (
+    return Terms(
         params.get("role"),
         int(params.get("approvals", 1)),
         None if timeout is None else parse_duration(timeout),
         shown,
+        tuple((parse_duration(each["after"]), str(each["role"])) for each in params.get("escalate") or ()),
     )
 
 
@@ -77,12 +112,22 @@ def said_before(by: Mapping[str, Json], others: Iterable[Mapping[str, Json]]) ->
     return any(same_person(by, other) for other in others)
 
 
-def in_role(by: Mapping[str, Json], claimed: str, role: str | None) -> bool:
-    """Whether an answer given in the role `claimed` counts for `role`; `by.roles` (drkit.toml) has the last word."""
-    if role is None:
+def in_role(by: Mapping[str, Json], claimed: str, asked: Collection[str]) -> bool:
+    """Whether an answer given in the role `claimed` counts, if these are asked (none: anybody is).
+
+    `by.roles` (drkit.toml) has the last word.
+    """
+    if not asked:
         return True
     roles = by.get("roles")
-    return claimed == role and (not isinstance(roles, list) or role in roles)
+    return claimed in asked and (not isinstance(roles, list) or claimed in roles)
+
+
+def answering(by: Mapping[str, Json], asked: Sequence[str]) -> str:
+    """The role in which this person answers: the first of those asked that they have, else the first asked."""
+    roles = by.get("roles")
+    own = [role for role in asked if isinstance(roles, list) and role in roles]
+    return next(iter([*own, *asked]), "")
 
 
 def policy_answer(policy: Mapping[str, Json] | None, role: str | None) -> tuple[str, str, str] | None:

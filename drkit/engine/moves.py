@@ -47,7 +47,8 @@ class Moves:
         self.state = RunState(plan)
         self.out: list[Command] = []
         self.ready: deque[StepState] = deque()
-        self.timers: dict[str, tuple[StepState, float]] = {}
+        self.timers: dict[str, tuple[StepState | None, float]] = {}
+        """Those armed: the step (None: the whole run) and when."""
         self.until: frozenset[str] | None = None
         self.stop: Ordered | None = None
         """What a failed step's `on_failure` orders; carried out when the fact has been dealt with."""
@@ -270,7 +271,7 @@ class Moves:
         why = f"attempt {step.attempt} failed; {retry.times - step.retries + 1} of {retry.times} retries left"
         self.arm(step, f"retry {step.id} {step.attempt}", self.state.t + wait_s, why)
 
-    def arm(self, step: StepState, timer: str, at_t: float, why: str) -> None:
+    def arm(self, step: StepState | None, timer: str, at_t: float, why: str) -> None:
         """Have `Fired(timer)` reported at `at_t` on the run's clock."""
         self.timers[timer] = (step, at_t)
         self.command("timer", why, step, {"timer": timer, "at_t": at_t})
@@ -282,9 +283,13 @@ class Moves:
         self._render_into(args, step)
         params = args["params"]
         assert isinstance(params, dict)  # _render_into
-        role, approvals, timeout_s, shown = gates.terms(params)
-        step.ask = Ask("gate", role, approvals, timeout_s)
-        self._put(step, why, shown, args.get("broken"))
+        try:
+            terms = gates.terms(params)
+        except (KeyError, TypeError, ValueError) as error:  # a reference gave something else than was promised
+            args.setdefault("broken", f"its parameters do not fit a gate: {error}")
+            terms = gates.Terms(None, 1, None, {}, ())
+        step.ask = Ask("gate", terms.role, terms.approvals, terms.timeout_s, escalation=terms.escalation)
+        self._put(step, why, terms.shown, args.get("broken"))
 
     def question(
         self, step: StepState, purpose: str, why: str, *, shown: Mapping[str, Json] | None = None, approvals: int = 1,

@@ -51,8 +51,9 @@ def _why_not_answer(fact: Answered, state: RunState) -> str | None:
         return "a drill's recorded policy answers gates only"
     if ask.purpose == "override-fence" and gates.is_stranger(fact.by):
         return _STRANGER
-    if not gates.is_policy(fact.by) and not gates.in_role(fact.by, fact.role, ask.role):
-        return f"{step.id} must be answered by somebody in the role {ask.role}; {fact.by.get('name')} is not"
+    if not gates.is_policy(fact.by) and not gates.in_role(fact.by, fact.role, ask.roles):
+        asked = " or ".join(ask.roles)
+        return f"{step.id} must be answered by somebody in the role {asked}; {fact.by.get('name')} is not"
     if fact.answer not in ("approve", "reject"):
         return f'"{fact.answer}" is neither approve nor reject'
     if fact.answer == "approve" and gates.said_before(fact.by, ask.approved_by):

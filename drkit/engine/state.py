@@ -85,6 +85,15 @@ class Ask:
     asked_t: float | None = None
     answers: list[dict[str, Json]] = field(default_factory=list)
     """Those given so far: `by`, `answer`, `reason`, `t`."""
+    escalation: tuple[tuple[float, str], ...] = ()
+    """Seconds after it was put, and the role that is asked too from then on."""
+    escalated: list[str] = field(default_factory=list)
+    """Roles that are asked too by now."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles in which it may be answered now; empty: anybody may."""
+        return () if self.role is None else (self.role, *self.escalated)
 
     @property
     def approved_by(self) -> list[Person]:
@@ -193,6 +202,8 @@ class RunState:
         """done | failed | aborted | rolled_back, once the run has ended."""
         self.why: str | None = None
         self.paused: Ordered | None = None
+        self.overdue = False
+        """The run's deadline has passed."""
         self.aborting: Ordered | None = None
         self.rolling_back = False
         self.finishing = False
@@ -284,7 +295,9 @@ class RunState:
 def _block(state: RunState, step: StepState) -> Block:
     run, name = state.run, step.id
     if step.phase is Phase.ASKED and step.ask is not None:
-        who = step.ask.role or ("another person" if step.ask.approved_by else "a person")
+        who = " or ".join(step.ask.roles) or ("another person" if step.ask.approved_by else "a person")
+        if step.ask.escalated:
+            who += f", as {step.ask.role} has not answered"
         left = step.ask.approvals - len(step.ask.approved_by)
         what = _QUESTIONS.get(step.ask.purpose, "approval")
         if step.ask.purpose == "override-fence":

@@ -96,6 +96,8 @@ class Plan(BaseModel):
     parameters: dict[str, Json] = Field(default_factory=dict)
     changed_parameters: tuple[Shortened, ...] = ()
     probes: dict[str, PlanProbe] = Field(default_factory=dict)
+    deadline_s: float | None = None
+    """The run pauses when it is not over by then."""
     decide: str | None = None
     recovered_when: str | None = None
     steps: tuple[PlanStep, ...]

@@ -119,6 +119,8 @@ class Runbook(Spec):
     objectives: Objectives = Objectives()
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     probes: dict[str, ProbeSpec] = Field(default_factory=dict)
+    deadline: Duration | None = None
+    """How long a run may take: when it is not over by then, nothing new is started until an operator decides."""
     decide: Expression | None = None
     """May we go? Evaluated by `assess` and before a run."""
     steps: Annotated[list[StepSpec], Field(min_length=1)]

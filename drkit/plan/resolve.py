@@ -66,6 +66,7 @@ def resolve(
         parameters=values,
         changed_parameters=changed,
         probes=probes,
+        deadline_s=runbook.deadline,
         decide=runbook.decide,
         recovered_when=runbook.recovered_when,
         steps=tuple(steps),

@@ -102,9 +102,13 @@ def _unknown_roles(steps: Sequence[PlanStep], environment: Environment) -> list[
     held = {role for person in environment.people for role in person.roles}
     asked: dict[str, list[str]] = {}
     for step in steps:
-        role = step.params.get("role")
-        if step.kind == "gate" and isinstance(role, str) and role not in held:
-            asked.setdefault(role, []).append(step.id)
+        if step.kind != "gate":
+            continue
+        later = step.params.get("escalate")
+        also = [each.get("role") for each in later if isinstance(each, dict)] if isinstance(later, list) else []
+        for role in dict.fromkeys([step.params.get("role"), *also]):
+            if isinstance(role, str) and role not in held:
+                asked.setdefault(role, []).append(step.id)
     return [
         f"nobody in {environment.name} has the role {role}, which {listed(ids)} needs an answer from"
         for role, ids in asked.items()

@@ -364,3 +364,91 @@ def test_an_override_that_was_cut_off_keeps_its_first_voice_and_the_loss() -> No
     assert "already" in refusal(f, approve(f.state, "a", DANA))
     f.answered("a", LEE)
     assert f.status("a") == "done" and f.state.overrides[0]["loss_s"] == 3.0
+
+
+BEA: dict[str, Json] = {"name": "bea", "uid": 1004, "how": "unix socket peer", "roles": ["dba"]}
+ESCALATE: list[Json] = [{"after": 60.0, "role": "dba"}, {"after": 120.0, "role": "cto"}]
+
+
+def test_when_nobody_answers_the_next_role_is_asked_too() -> None:
+    f = Folding(gate("go", timeout=600.0, escalate=ESCALATE), step("b", "go"))
+    assert f.asked("go") == ["timer go", "timer go", "timer go"]
+    assert "role ic" in refusal(f, approve(f.state, "go", BEA, role="dba"))
+    f.t = 60.0
+    assert f.take(e.Fired(timer="escalate go 1 0")) == []
+    assert "ic or dba, as ic has not answered" in f.state.blocks()[0].reason
+    assert "role ic or dba" in refusal(f, approve(f.state, "go", MAX, role="cto"))
+    assert f.answered("go", BEA, role="dba") == ["prepare b"]
+
+
+def test_those_asked_first_may_still_answer_after_an_escalation() -> None:
+    f = Folding(gate("go", approvals=2, escalate=ESCALATE), step("b", "go"))
+    f.asked("go")
+    f.take(e.Fired(timer="escalate go 1 0"))
+    assert f.answered("go", BEA, role="dba") == []
+    assert f.answered("go", DANA) == ["prepare b"]
+
+
+def test_the_last_timeout_stays_and_a_new_question_escalates_anew() -> None:
+    f = Folding(gate("go", timeout=600.0, escalate=ESCALATE))
+    f.asked("go")
+    f.take(e.Fired(timer="escalate go 1 0"))
+    f.take(e.Fired(timer="ask go 1"))
+    assert f.status("go") == "failed"
+    assert f.take(e.Fired(timer="escalate go 1 1")) == []
+    assert f.take(order("retry", "go")) == ["ask go"]
+    f.asked("go")
+    ask = f.state.steps["go"].ask
+    assert ask is not None and ask.roles == ("ic",)
+
+
+def test_an_escalation_outlives_the_runner() -> None:
+    f = Folding(gate("go", escalate=ESCALATE))
+    f.asked("go")
+    f.take(e.Fired(timer="escalate go 1 0"))
+    assert f.resumed() == ["timer go", "timer go"]
+    f.take(e.Fired(timer="escalate go 1 1"))
+    ask = f.state.steps["go"].ask
+    assert ask is not None and ask.roles == ("ic", "dba", "cto")
+
+
+def test_a_drills_policy_answers_for_the_role_that_is_asked_later() -> None:
+    f = Folding(gate("go", escalate=ESCALATE), policy={"name": "nightly", "dba": "approve"})
+    assert "answer go" not in f.asked("go")
+    (answer,) = f.commands(e.Fired(timer="escalate go 1 0"))
+    assert (answer.verb, answer.args["role"]) == ("answer", "dba")
+
+
+def test_a_gate_whose_terms_came_out_wrong_fails_and_does_not_stop_the_run() -> None:
+    f = Folding(step("a"), gate("go", "a", approvals="${ steps.a.value.many }"))
+    assert f.whole("a") == ["ask go"]
+    f.take(e.Failed(step="go", attempt=1, error="cannot be filled in", world="untouched"))
+    assert f.state.phase == "paused"
+
+
+def test_a_run_pauses_when_its_deadline_passes_and_what_was_sent_goes_on() -> None:
+    f = Folding(step("a"), step("b", "a"), deadline_s=300.0)
+    assert f.first == ["timer", "prepare a"]
+    f.prepared("a")
+    f.t = 300.0
+    assert f.take(e.Fired(timer="deadline")) == []  # nothing is cancelled
+    assert f.state.phase == "pausing"
+    assert f.done("a") == []
+    assert f.state.phase == "paused"
+    assert f.state.overdue and "deadline of 5:00 has passed" in f.state.blocks()[-1].reason
+    assert f.take(order("resume")) == ["prepare b"]
+
+
+def test_a_deadline_means_nothing_to_a_run_that_is_over_or_being_taken_back() -> None:
+    f = Folding(step("a"), step("b", "a"), deadline_s=300.0)
+    f.whole("a", undo={"uses": "fake.put", "params": {"name": "a", "to": 0}, "repeat": "safe"})
+    assert "prepare undo:a" in f.take(order("abort", rollback=True)) + f.take(
+        e.Interrupted(step="b", attempt=1, sent=False)
+    )
+    assert f.take(e.Fired(timer="deadline")) == []
+    assert f.state.paused is None
+
+
+def test_a_deadline_is_armed_again_by_whoever_resumes() -> None:
+    f = Folding(step("a"), deadline_s=300.0)
+    assert f.resumed() == ["prepare a", "timer"]
