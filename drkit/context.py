@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar, cast
@@ -66,7 +67,10 @@ class Providers:
 
 def step_token(run: str, step: str) -> str:
     """Idempotency token of a step in a run; see `Context.token`."""
-    return re.sub(r"[^a-z0-9-]+", "-", f"drkit-{run}-{step}".lower())
+    plain = re.sub(r"[^a-z0-9-]+", "-", step.lower())
+    # `a/b` and `a-b` are two steps: what one of them created must not pass for the other's.
+    apart = "" if plain == step else f"-{zlib.crc32(step.encode()):08x}"
+    return re.sub(r"[^a-z0-9-]+", "-", f"drkit-{run}".lower()) + f"-{plain}{apart}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,8 @@ def _row(step: PlanStep, took_s: float | None) -> tuple[str, ...]:
 
     needs = ",".join(step.needs) if step.needs else "-"
     marks = []
+    if step.join is not None and step.join.over is not None:
+        marks.append(f"for each of {step.join.over}: {', '.join(each.id for each in step.join.body)}")
     if step.fences:
         marks.append("FENCE: observed or witnessed")
     if step.irreversible:
@@ -173,7 +175,8 @@ def _row(step: PlanStep, took_s: float | None) -> tuple[str, ...]:
     if step.optional:
         marks.append("optional")
     return (
-        str(step.number), step.id, step.title or step.uses, step.site or "-", needs, show_duration(step.timeout_s),
+        str(step.number), step.id, step.title or step.uses, step.site or "-", needs,
+        show_duration(step.timeout_s) if step.kind not in ("join", "when") else "-",
         show_duration(took_s) if took_s is not None else "-",
         "  ".join(marks),
     )  # fmt: skip

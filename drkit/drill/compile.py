@@ -127,7 +127,7 @@ def _marked(plan: Plan, scenario: LoadedScenario, runbook: Loaded | None, catalo
     part_of = {step.id: "steady" for step in pieces.steady} | {step.id: "inject" for step in pieces.inject}
     own = {step.id for step in runbook.spec.steps} if runbook is not None else set()
     steps = [
-        step if step.id in own else step.model_copy(update={"part": part_of.get(step.id, "detect")})
+        step if step.id.partition("/")[0] in own else step.model_copy(update={"part": part_of.get(step.id, "detect")})
         for step in plan.steps
     ]  # fmt: skip
     injected = [step for step in steps if step.part == "inject"]
@@ -158,4 +158,4 @@ def _marked(plan: Plan, scenario: LoadedScenario, runbook: Loaded | None, catalo
 
 def _loaded(file: Loaded | LoadedScenario, runbook: Runbook) -> Loaded:
     """A runbook made here, with the file it comes from: mistakes are placed in that file."""
-    return Loaded(file.path, file.digest, runbook, file.document)
+    return Loaded(file.path, file.digest, runbook, file.document, library=file.library)

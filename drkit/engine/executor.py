@@ -92,6 +92,8 @@ class Executor:
         try:
             if command.verb == "ask":
                 fact = await self._ask(command)
+            elif command.verb == "decide":
+                fact = await self._decide(command)
             elif command.verb == "answer":
                 fact = e.Answered(step=step, **_answer(command))
             else:
@@ -114,7 +116,7 @@ class Executor:
         args = command.args
         if args.get("broken"):
             raise CannotStart(str(args["broken"]))
-        step = PlanStep.model_validate(args["as"]) if "as" in args else self._plan.step(command.step or "")
+        step = self._step(command)
         entry = self._catalog.entry(step.uses)
         if isinstance(entry, Gate):
             raise CannotStart(f"{step.uses} is an approval, not something to carry out")
@@ -122,6 +124,18 @@ class Executor:
         ctx = self._scene.context(step.id, attempt, args.get("overrides"))
         deadline = self._clock.monotonic() + step.timeout_s
         return Job(command, step, entry, validated(entry, args["params"]), attempt, ctx, deadline)
+
+    def _step(self, command: Command) -> PlanStep:
+        """The step it is about; those that are not in the plan come with the command."""
+        own = command.args.get("as")
+        return PlanStep.model_validate(own) if own is not None else self._plan.step(command.step or "")
+
+    async def _decide(self, command: Command) -> Fact:
+        """Whether a nested runbook is needed."""
+        if command.args.get("broken"):
+            raise CannotStart(str(command.args["broken"]))
+        unneeded = await self._unneeded(command, self._step(command))
+        return unneeded or e.Done(step=command.step or "", attempt=_attempt(command), after=None)
 
     async def _prepare(self, job: Job) -> Fact:
         """Look before anything is sent: already so, or the intent."""
@@ -309,7 +323,7 @@ class Executor:
         if args.get("broken"):
             raise CannotStart(str(args["broken"]))
         if args.get("purpose") == "gate":
-            unneeded = await self._unneeded(command, self._plan.step(step))
+            unneeded = await self._unneeded(command, self._step(command))
             if unneeded is not None:
                 return unneeded
         given = args.get("shown")
@@ -334,7 +348,7 @@ class Executor:
             return sight
         was = None if before is None else before.model_dump(mode="json")
         answer = await self._scene.answer(
-            job.step.verify, job.ctx, steps=job.command.args.get("steps"), now=seen, before=was
+            job.step.verify, job.ctx, args=job.command.args, now=seen, before=was
         )  # fmt: skip
         return verified(sight, answer.verdict, f"{answer.reason} ({sight.why})")
 
@@ -343,7 +357,7 @@ class Executor:
         if step.when is None:
             return None
         ctx = self._scene.context(step.id, _attempt(command))
-        answer = await self._scene.answer(step.when, ctx, steps=command.args.get("steps"))
+        answer = await self._scene.answer(step.when, ctx, args=command.args)
         attempt = _attempt(command)
         if answer.verdict is Verdict.PASS:
             return None

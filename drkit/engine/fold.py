@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from drkit.engine import compensation, gates, steering, timers
-from drkit.engine.moves import Moves, render_params
+from drkit.engine import compensation, fanout, gates, steering, timers
+from drkit.engine.moves import FIRST_VERB, Moves, render_params
 from drkit.engine.refusals import why_not
 from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.model import events as e
@@ -74,7 +74,7 @@ class Run(Moves):
             if step.phase is Phase.ASKING and step.ask is not None and step.ask.purpose != "gate":
                 self.ask_again(step, step.ask, "it was cut off before the question was put")
             elif step.phase in (Phase.PREPARING, Phase.OBSERVING, Phase.ASKING):
-                verb = {Phase.PREPARING: "prepare", Phase.OBSERVING: "observe", Phase.ASKING: "ask"}[step.phase]
+                verb = {Phase.PREPARING: "prepare", Phase.ASKING: "ask"}.get(step.phase, FIRST_VERB[step.plan.kind])
                 self.move(step, Phase.IDLE)
                 self.go(step, verb, "its start was cut off; nothing had been sent")
             elif step.phase is Phase.COPYING and not fact.from_copy:
@@ -175,6 +175,8 @@ class Run(Moves):
         step = self.working(fact.step, fact.attempt, _LOOKING)
         if step is not None and step.plan.fences:
             self.fail(step, f"a fence is never skipped ({fact.why})", "untouched", None)
+        elif step is not None and step.plan.kind == "when":
+            fanout.not_needed(self, step, fact.why)
         elif step is not None:
             self.end(step, Status.SKIPPED, fact.why)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from drkit.context import step_token
-from drkit.engine import gates
+from drkit.engine import fanout, gates, scoping
 from drkit.engine.compensation import ancestors
 from drkit.engine.state import BUSY, Ask, Phase, RunState, Status, StepState
 from drkit.errors import DrkitError
@@ -24,10 +24,11 @@ PHASE_OF: dict[str, Phase] = {
     "copy": Phase.COPYING,
     "apply": Phase.APPLYING,
     "observe": Phase.OBSERVING,
+    "decide": Phase.OBSERVING,
     "recover": Phase.RECOVERING,
     "ask": Phase.ASKING,
 }
-FIRST_VERB = {"action": "prepare", "probe": "observe", "gate": "ask"}
+FIRST_VERB = {"action": "prepare", "probe": "observe", "gate": "ask", "when": "decide"}
 #: How long a question that is no gate of the runbook waits before it has to be put again.
 QUESTION_S = 900.0
 
@@ -52,7 +53,7 @@ class Moves:
         self.until: frozenset[str] | None = None
         self.stop: Ordered | None = None
         """What a failed step's `on_failure` orders; carried out when the fact has been dealt with."""
-        self._render = render
+        self.render = render
         self._open = False
         steps = self.state.steps
         for planned in plan.steps:
@@ -62,7 +63,16 @@ class Moves:
                 steps[need].dependents.append(step)
         self.state.unsettled = len(steps)
         self._referring = {s.id for s in plan.steps if _refers(s.params)}
-        self._reads = {s.id: _named_in(s, steps) for s in plan.steps if "steps" in f"{s.verify}{s.when}"}
+        self._reads = {
+            s.id: _named_in(s, steps) for s in plan.steps if s.scope is None and "steps" in f"{s.verify}{s.when}"
+        }
+
+    def admit(self, step: PlanStep) -> None:
+        """A step that came into being while the run goes on."""
+        if _refers(step.params):
+            self._referring.add(step.id)
+        if step.scope is None and "steps" in f"{step.verify}{step.when}":
+            self._reads[step.id] = _named_in(step, self.state.steps)
 
     def command(self, verb: str, why: str, step: StepState | None, args: dict[str, Json]) -> None:
         """Want something done."""
@@ -116,6 +126,9 @@ class Moves:
         if step.skip is not None:
             self.end(step, Status.SKIPPED, step.skip.reason)
             return
+        if step.plan.join is not None:
+            fanout.take_turn(self, step, step.plan.join)
+            return
         count = len(step.plan.needs)
         self.go(step, FIRST_VERB[step.plan.kind], f"its {count} needs have ended" if count else "it needs nothing")
 
@@ -154,7 +167,9 @@ class Moves:
         step.attempt += 1
         step.error = step.hint = step.reason = None
         step.ended = Status.PENDING
-        if step.plan.kind != "action" or not step.intent:
+        if step.plan.join is not None:
+            fanout.take_turn(self, step, step.plan.join)
+        elif step.plan.kind != "action" or not step.intent:
             self.go(step, FIRST_VERB[step.plan.kind], why)
         elif not step.exposed:
             self.effect(step, why)
@@ -171,14 +186,17 @@ class Moves:
             self._render_into(args, step)
         if step.id in self._reads:
             args["steps"] = {id: self.state.results[id] for id in self._reads[step.id] if id in self.state.results}
+        if step.plan.scope is not None:
+            scoping.tell(self, args, step)
         if step.doubtful:
             args["doubtful"] = True
         if step.claim is not None:
             args["once"] = True
         if step.plan.promotes:
             self._tell_overrides(args, step)
-        if step.undoes is not None:
+        if step.undoes is not None or step.grown:
             args["as"] = step.plan.model_dump(mode="json", exclude_defaults=True)
+        if step.undoes is not None:
             args["guard"] = {
                 "uses": step.undoes.plan.uses, "params": step.undoes.params, "before": step.undoes.before,
             }  # fmt: skip
@@ -202,7 +220,7 @@ class Moves:
         params: Mapping[str, Any] = step.plan.params
         if step.id in self._referring:
             try:
-                params = self._render(params, {"steps": self.state.results})
+                params = self.render(params, scoping.visible(self, step.plan.scope))
             except (DrkitError, LookupError, TypeError, ValueError) as error:
                 args["broken"] = f"its parameters cannot be filled in: {error}"
         args["params"] = {**params, **step.changes} if step.changes else dict(params)
@@ -315,6 +333,10 @@ class Moves:
             args["broken"] = broken
         if step.id in self._reads:
             args["steps"] = {id: self.state.results[id] for id in self._reads[step.id] if id in self.state.results}
+        if step.plan.scope is not None:
+            scoping.tell(self, args, step)
+        if step.grown:
+            args["as"] = step.plan.model_dump(mode="json", exclude_defaults=True)
         self.command("ask", why, step, args)
 
     def second_person(self, step: StepState) -> None:

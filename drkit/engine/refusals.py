@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from drkit.engine import compensation, gates
+from drkit.engine import compensation, fanout, gates
 from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.model.events import Answered, Fact, Ordered
 
@@ -86,6 +86,8 @@ def _retry(fact: Ordered, state: RunState) -> str | None:
     step = _at(fact, state, Phase.BLOCKED)
     if isinstance(step, str):
         return f"only a failed step can be retried; {step}"
+    if step.plan.kind in ("join", "when") and fact.args.get("set"):
+        return f"{step.id} does nothing itself: it has no parameters to change"
     if step.ended is Status.UNCERTAIN:
         return (
             f"the outcome of {step.id} is unknown: look with drkit inspect {state.run} {step.id}, "
@@ -102,6 +104,11 @@ def _skip(fact: Ordered, state: RunState) -> str | None:
         return f"{step.id} is a fence: it is never skipped (drkit override-fence takes two persons and the stated loss)"
     if step.plan.kind == "gate":
         return f"{step.id} is an approval: answer it with drkit approve or drkit reject"
+    if step.plan.kind == "when":
+        whole = step.id.rpartition("/")[0]
+        return f"it decides whether {whole} is needed: drkit skip {state.run} {whole}"
+    if step.plan.join is not None and (why := fanout.why_not_skip(state, step)):
+        return f"{step.id} cannot be skipped now: {why}"
     if step.ended is Status.UNCERTAIN and step.phase is Phase.BLOCKED:
         return f"the outcome of {step.id} is unknown; first drkit resolve {state.run} {step.id} --as done|not-done"
     if not fact.reason:
@@ -115,6 +122,8 @@ def _done(fact: Ordered, state: RunState) -> str | None:
         return f"only a failed step can be declared done; {step}"
     if step.plan.kind == "gate":
         return f"{step.id} is an approval: answer it with drkit approve"
+    if step.plan.kind in ("join", "when"):
+        return f"{step.id} does nothing itself; drkit retry {state.run} {step.id}"
     if step.ended is Status.UNCERTAIN:
         return f"the outcome of {step.id} is unknown; drkit resolve {state.run} {step.id} --as done|not-done"
     if gates.is_policy(fact.by):

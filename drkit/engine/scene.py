@@ -14,7 +14,7 @@ from drkit.context import Context, Override, Providers, Secrets
 from drkit.engine.watching import observe_once
 from drkit.model.observation import Observation, Verdict
 from drkit.model.params import Params
-from drkit.model.plan import Plan
+from drkit.model.plan import Plan, PlanProbe
 from drkit.model.ports import Clock, Lease
 from drkit.model.values import Json
 from drkit.plan.surroundings import run_scope
@@ -87,23 +87,30 @@ class Scene:
         text: str,
         ctx: Context,
         *,
-        steps: Json = None,
+        args: Mapping[str, Json],
         now: Json = None,
         before: Json = None,
     ) -> Answer:
-        """Evaluate an expression; the probes it names are observed now, and what cannot be is left out (unknown)."""
+        """Evaluate an expression; the probes it names are observed now, and what cannot be is left out (unknown).
+
+        `args` are the command's: they hold the results it reads, and what it reads instead of the run's own.
+        """
+        steps, own, probes = args.get("steps"), args.get("scope"), args.get("probes")
+        known = self.plan.probes
+        if isinstance(probes, dict):
+            known = {name: PlanProbe.model_validate(each) for name, each in probes.items()}
         scope = run_scope(
             self.plan,
             steps=steps if isinstance(steps, dict) else {},
-            probes=await self._probes(text, ctx),
+            probes=await self._probes(text, ctx, known),
             now=now,
             before=before,
         )
-        return self._evaluate(text, scope)
+        return self._evaluate(text, scope | own if isinstance(own, dict) else scope)
 
-    async def _probes(self, text: str, ctx: Context) -> dict[str, Json]:
+    async def _probes(self, text: str, ctx: Context, known: Mapping[str, PlanProbe]) -> dict[str, Json]:
         seen: dict[str, Json] = {}
-        for name, probe in self.plan.probes.items():
+        for name, probe in known.items():
             if f"probes.{name}" in text or f"probes['{name}']" in text or f'probes["{name}"]' in text:
                 entry = self.catalog.entry(probe.uses)
                 assert isinstance(entry, Probe)  # the plan was checked

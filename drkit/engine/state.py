@@ -154,6 +154,8 @@ class StepState:
     copy_upto: int = 0
     questions: int = 0
     token: str = ""
+    grown: bool = False  # came into being while the run went on, for an entry of a list
+    spread: bool = False  # what it is to be done for is known, and has become steps
 
     def __post_init__(self) -> None:
         self.id = self.plan.id
@@ -192,6 +194,8 @@ class RunState:
         self.incident: str | None = None
         self.steps: dict[str, StepState] = {}
         """In the order of the plan; compensations follow."""
+        self.scopes = dict(plan.scopes)
+        """What steps of nested runbooks and for entries of lists read; those known since the run began included."""
         self.results: dict[str, Json] = {}
         """By step: what references read."""
         self.t = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drkit.engine import compensation
+from drkit.engine import compensation, fanout
 from drkit.engine.moves import FIRST_VERB, QUESTION_S
 from drkit.engine.refusals import losses_seen
 from drkit.engine.state import Ask, Phase, Status, StepState
@@ -105,7 +105,9 @@ def _approval_before(run: Moves, step: StepState) -> StepState | None:
 
 def _skip(run: Moves, order: Ordered) -> None:
     step = run.state.steps[order.step or ""]
-    if step.phase is Phase.IDLE:  # its needs still have to end before what follows it may start
+    if step.plan.join is not None:
+        fanout.skip(run, [*fanout.below(run.state, step), step], order)
+    elif step.phase is Phase.IDLE:  # its needs still have to end before what follows it may start
         step.skip = order
     else:
         run.end(step, Status.SKIPPED, order.reason)

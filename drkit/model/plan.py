@@ -20,7 +20,8 @@ class PlanStep(BaseModel):
     number: int
     """Place in the file, from 1."""
     uses: str
-    kind: Literal["action", "probe", "gate"]
+    kind: Literal["action", "probe", "gate", "join", "when"]
+    """`join` ends when all that it stands for has ended; `when` decides whether a nested runbook is needed."""
     title: str = ""
     owner: str | None = None
     params: dict[str, Json] = Field(default_factory=dict)
@@ -51,6 +52,24 @@ class PlanStep(BaseModel):
     """Which part of a drill it is; everything but `runbook` comes from the scenario."""
     heals: str | None = None
     """Id of the inject step whose fault a heal step removes."""
+    join: Join | None = None
+    """What it stands for."""
+    scope: str | None = None
+    """In `Plan.scopes`: what it reads instead of the run's own."""
+
+
+class Join(BaseModel):
+    """A step that stands for several: it needs them, and its result is made of theirs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    of: Literal["runbook", "items"]
+    """Steps of a nested runbook (the result is a mapping of theirs), or one for each entry of a list (a list)."""
+    over: str | None = None
+    """Reference to a list that only steps will have seen; None: what it stands for is in the plan."""
+    at_once: int | None = None
+    body: tuple[PlanStep, ...] = ()
+    """What is done for each entry of `over`; the last one ends when the entry is done."""
 
 
 class PlanProbe(BaseModel):
@@ -60,6 +79,26 @@ class PlanProbe(BaseModel):
 
     uses: str
     params: dict[str, Json] = Field(default_factory=dict)
+
+
+class PlanScope(BaseModel):
+    """What steps of a nested runbook, or those for one entry of a list, read instead of the run's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outer: str | None = None
+    """The scope in which its parameters are filled in; None: the run's own."""
+    runbook: str | None = None
+    """None: only an entry of a list; everything else is read from the outer scope."""
+    digest: str | None = None
+    parameters: dict[str, Json] = Field(default_factory=dict)
+    later: dict[str, str | dict[str, Json] | list[Json]] = Field(default_factory=dict)
+    """Parameters whose references steps will answer."""
+    probes: dict[str, PlanProbe] = Field(default_factory=dict)
+    item: bool = False
+    """It is for one entry of a list: `each` is the entry, `index` its place."""
+    each: Json = None
+    index: int | None = None
 
 
 class Shortened(BaseModel):
@@ -96,6 +135,7 @@ class Plan(BaseModel):
     parameters: dict[str, Json] = Field(default_factory=dict)
     changed_parameters: tuple[Shortened, ...] = ()
     probes: dict[str, PlanProbe] = Field(default_factory=dict)
+    scopes: dict[str, PlanScope] = Field(default_factory=dict)
     deadline_s: float | None = None
     """The run pauses when it is not over by then."""
     decide: str | None = None

@@ -30,6 +30,14 @@ Expression = Annotated[str, Field(json_schema_extra={"format": "cel"})]
 OnFailure = Literal["pause", "retry", "skip", "rollback", "abort"]
 
 
+#: A list, or a `${ … }` reference to one.
+Items = Annotated[
+    Json, WithJsonSchema({"anyOf": [{"type": "array"}, {"type": "string", "pattern": REFERENCE_PATTERN}]})
+]
+#: What `uses` begins with where a step carries out another runbook.
+RUNBOOK = "runbook/"
+
+
 class Spec(BaseModel):
     """Base of everything people write in YAML: unknown keys are mistakes, types are strict."""
 
@@ -90,8 +98,12 @@ class StepSpec(Spec):
 
     id: StepId
     uses: str
-    """Action, probe or gate."""
+    """Action, probe or gate; or `runbook/NAME`, all steps of that runbook."""
     with_: dict[str, Json] = Field(default_factory=dict, alias="with")
+    for_each: Items = None
+    """Do it once for each entry of this list, or of the list that a reference names; it reads `each` and `index`."""
+    at_once: Annotated[int, Ge(1)] | None = None
+    """For how many entries at the same time; left out: for all."""
     title: str = ""
     owner: str | None = None
     """Who answers for this step."""

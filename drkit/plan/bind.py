@@ -70,12 +70,36 @@ def bind(
     return _Binding(entry.params, around, document, at, steps).bind(dict(given))
 
 
+def later(text: str, around: Surroundings) -> bool:
+    """Whether a reference is answered only while the run goes on."""
+    roots = expressions.roots(text)
+    if LATER in roots:
+        return True
+    if around.entry is not None and around.entry.known is None and roots & {"each", "index"}:
+        return True
+    read = expressions.names(text, "params")
+    return "params" in roots and bool(around.later) and (not read or not read.isdisjoint(around.later))
+
+
+def filled(
+    given: Mapping[str, Json], around: Surroundings, document: Document, at: Where, steps: StepKind
+) -> tuple[dict[str, Json], dict[str, Kind], list[Mistake]]:
+    """Values with what is known put in place; the kinds of those that steps will answer; mistakes."""
+    binding = _Binding(BaseModel, around, document, at, steps)
+    for where, text in strings(dict(given)):
+        binding._references(where, text)
+    data = cast(dict[str, Json], binding._filled(dict(given), ()))
+    kinds = {str(where[0]): kind if len(where) == 1 else ANY for where, kind in binding.kinds.items()}
+    return data, kinds, binding.bound.mistakes
+
+
 class _Binding:
     def __init__(
         self, model: type[BaseModel], around: Surroundings, document: Document, at: Where, steps: StepKind
     ) -> None:
         self.model, self.around, self.document, self.at, self.steps = model, around, document, at, steps
         self.bound = Bound({})
+        self.kinds: dict[Where, Kind] = {}  # of values that steps will answer
         self.open: set[Where] = set()  # places whose value is not known yet, or is wrong already
 
     def bind(self, given: dict[str, Json]) -> Bound:
@@ -116,9 +140,10 @@ class _Binding:
             return
         if "environment" in checked.roots and self.around.environment is None:
             self.open.add(where)
-        if LATER not in checked.roots:
+        if not later(reference.text, self.around):
             return
         self.open.add(where)
+        self.kinds[where] = checked.kind if alone else STRING
         why = why_not_assignable(checked.kind, wanted if alone else ANY)
         if not alone and checked.kind.name in ("list", "map", "object"):
             why = f"it is {checked.kind} and cannot stand inside a text"
@@ -159,7 +184,7 @@ class _Binding:
         for piece in found:
             if isinstance(piece, str):
                 text += piece.replace("${", "$${")
-            elif LATER in expressions.roots(piece.text):
+            elif later(piece.text, self.around):
                 text += f"${{ {piece.text} }}"
             else:
                 try:

@@ -116,11 +116,23 @@ def _command(step: PlanStep, params: dict[str, Json], entry: Entry | None, paper
         asked += [f"need   {params['approvals']} different persons"] if params.get("approvals") not in (None, 1) else []
         asked += [f"show   {_flat(params['show'])}"] if params.get("show") else []
         return [f"      {line}" for line in [*asked, "write  who answered, what, and when"]]
+    if step.kind == "join":
+        return _stands_for(step)
+    if step.kind == "when":
+        return ["      ask    is this runbook needed? If not, skip every step of it"]
     verb = "look" if step.kind == "probe" else "do"
     exact = _exact(params, entry, paper)
     if exact:
         return _block(verb, exact)
     return [f"      {verb:6} {_told(entry)}", f"      with   {step.uses} {_flat(params)}"]
+
+
+def _stands_for(step: PlanStep) -> list[str]:
+    """What is to be done for each entry of a list, or only that all it stands for must be done."""
+    if step.join is None or step.join.over is None:
+        return ["      done   when all that it needs is done"]
+    body = [f"             {each.id}: {each.uses} {_flat(each.params)}" for each in step.join.body]
+    return [f"      do     for each entry of {step.join.over}, in this order:", *body]
 
 
 def _exact(params: Mapping[str, Json], entry: Entry | None, paper: Paper | None) -> str | None:

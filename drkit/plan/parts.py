@@ -26,6 +26,12 @@ class Resolving:
         self.mistakes: list[Mistake] = []
         self._probe_kinds: dict[str, Kind] = {}
 
+    def within(self, around: Surroundings) -> Resolving:
+        """The same file in other surroundings; mistakes go to the same place."""
+        found = Resolving(self.loaded, around)
+        found.mistakes, found._probe_kinds = self.mistakes, self._probe_kinds
+        return found
+
     def wrong(
         self, where: Where, message: str, hint: str | None = None, *, key: bool = False, offset: int | None = None
     ) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from drkit.errors import FileError, Mistake
-from drkit.model.runbook import Runbook, Spec
+from drkit.model.runbook import RUNBOOK, Runbook, Spec
 from drkit.model.scenario import Scenario
 from drkit.plan.hints import meant
 from drkit.plan.shapes import shape
 from drkit.plan.yaml import Document, Where, read
 
 S = TypeVar("S", bound=Spec)
+
+
+@dataclass
+class Library:
+    """The runbooks that steps of a file carry out, directly or not, by name."""
+
+    found: dict[str, Loaded | tuple[Mistake, ...]] = field(default_factory=dict)
+    """What could be read of each; or, where nothing could, why."""
+    known: tuple[str, ...] = ()
+    """Every name there is."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Read(Generic[S]):
     mistakes: tuple[Mistake, ...] = ()
     origin: dict[str, list[int]] = field(default_factory=dict)
     dropped: frozenset[Where] = frozenset()
+    library: Library = field(default_factory=lambda: Library())
 
     def where(self, *parts: str | int) -> Where:
         """The place in the file of a part of `spec` (the two differ where mistaken entries were left out)."""
@@ -64,7 +75,7 @@ class LoadedScenario(Read[Scenario]):
 
 def read_runbook(path: Path | str) -> Loaded:
     """The runbook in this file; mistakes of form are kept while anything is left to check further, else FileError."""
-    return _read(Path(path), Loaded, Runbook)
+    return _with_nested(_read(Path(path), Loaded, Runbook))
 
 
 def read_scenario(path: Path | str) -> LoadedScenario:
@@ -76,7 +87,37 @@ def read_any(path: Path | str) -> Loaded | LoadedScenario:
     """The runbook or scenario in this file: its `kind` says which."""
     document = read(Path(path))
     kind = document.data.get("kind") if isinstance(document.data, dict) else None
-    return _shaped(document, LoadedScenario, Scenario) if kind == "Scenario" else _shaped(document, Loaded, Runbook)
+    if kind == "Scenario":
+        return _shaped(document, LoadedScenario, Scenario)
+    return _with_nested(_shaped(document, Loaded, Runbook))
+
+
+def _with_nested(loaded: Loaded) -> Loaded:
+    """The runbook with all those read that its steps carry out; they stand in the same folder."""
+    if not _carried_out(loaded):
+        return loaded
+    folder = Path(loaded.path).parent
+    paths = {path.stem: path for pattern in ("*.yml", "*.yaml") for path in sorted(folder.glob(pattern))}
+    library = loaded.library
+    library.known = tuple(sorted(paths))
+    library.found[Path(loaded.path).stem] = loaded
+    front = _carried_out(loaded)
+    while front:
+        name = front.pop()
+        if name in library.found or name not in paths:
+            continue
+        try:
+            nested = _read(paths[name], Loaded, Runbook)
+        except FileError as error:
+            library.found[name] = tuple(error.mistakes)
+            continue
+        library.found[name] = replace(nested, library=library)
+        front += _carried_out(nested)
+    return loaded
+
+
+def _carried_out(loaded: Loaded) -> list[str]:
+    return [step.uses.removeprefix(RUNBOOK) for step in loaded.spec.steps if step.uses.startswith(RUNBOOK)]
 
 
 R = TypeVar("R", bound=Read[Any])

@@ -13,9 +13,10 @@ from drkit import __version__
 from drkit.catalog import Catalog
 from drkit.errors import FileError, Mistake, UsageError
 from drkit.model.environment import Environment
-from drkit.model.plan import Plan, PlanProbe, PlanStep
+from drkit.model.plan import Plan, PlanProbe, PlanScope, PlanStep
 from drkit.model.values import Json
 from drkit.plan import risks
+from drkit.plan.fanning import every
 from drkit.plan.hints import listed, meant
 from drkit.plan.parameters import chosen
 from drkit.plan.parts import Resolving
@@ -45,12 +46,13 @@ def resolve(
     values, changed = chosen(loaded.runbook.parameters, environment.parameters, parameters or {}, changed_by)
     around = Surroundings(environment, catalog, source, target, mode, values)
     resolving = Resolving(loaded, around)
-    probes, steps = _everything(loaded, resolving)
+    probes, steps, scopes = _everything(loaded, resolving)
     if resolving.mistakes or loaded.mistakes:
         raise FileError(in_order([*loaded.mistakes, *resolving.mistakes]))
     runbook = loaded.runbook
     objectives = runbook.objectives
-    uses = [step.uses for step in steps] + [probe.uses for probe in probes.values()]
+    uses = [step.uses for step in every(steps) if step.kind not in ("join", "when")]
+    uses += [each.uses for found in (probes, *(scope.probes for scope in scopes.values())) for each in found.values()]
     return Plan(
         schema="drkit.plan/1",
         runbook=runbook.metadata.name,
@@ -66,6 +68,7 @@ def resolve(
         parameters=values,
         changed_parameters=changed,
         probes=probes,
+        scopes=scopes,
         deadline_s=runbook.deadline,
         decide=runbook.decide,
         recovered_when=runbook.recovered_when,
@@ -100,9 +103,12 @@ def _regions(loaded: Loaded, environment: Environment, source: str, target: str)
         raise UsageError(f"{name} moves between {listed(allowed)}, and {listed(strange)} is not among them")
 
 
-def _everything(loaded: Loaded, resolving: Resolving) -> tuple[dict[str, PlanProbe], list[PlanStep]]:
-    """A runbook's probes and steps, resolved; its other expressions, checked."""
-    probes, steps = resolving.probes(), Steps(loaded, resolving).resolve()
+def _everything(
+    loaded: Loaded, resolving: Resolving
+) -> tuple[dict[str, PlanProbe], list[PlanStep], dict[str, PlanScope]]:
+    """A runbook's probes and steps, resolved, and what the steps read; its other expressions, checked."""
+    probes, unfolding = resolving.probes(), Steps(loaded, resolving)
+    steps = unfolding.resolve()
     resolving.expression(loaded.runbook.decide, ("decide",))
     resolving.expression(loaded.runbook.recovered_when, ("recovered_when",))
-    return probes, steps
+    return probes, steps, unfolding.scopes

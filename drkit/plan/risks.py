@@ -6,27 +6,36 @@ skipped. What may not be repeated is not repeated by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from drkit.catalog import Action, Entry, Gate
 from drkit.model.environment import Environment
 from drkit.model.plan import PlanStep
 from drkit.model.runbook import Runbook, StepSpec
-from drkit.plan.graph import Needs, ancestors, unguarded
+from drkit.plan.fanning import every, is_below
+from drkit.plan.graph import ancestors, unguarded
 from drkit.plan.hints import listed
 
 
-def may_be_skipped(spec: StepSpec) -> bool:
+def may_be_skipped(spec: StepSpec | PlanStep) -> bool:
     """Whether the run may go on although this step has not been done."""
     return spec.optional or spec.when is not None or spec.on_failure == "skip"
 
 
-def unguarded_promotions(specs: Sequence[StepSpec], needs: Needs, entries: Mapping[str, Entry | None]) -> list[str]:
-    """Promoting steps that could start although no fence is done. A step of an unknown action may be one."""
-    promotes = [id for id, entry in entries.items() if isinstance(entry, Action) and entry.promotes]
-    fences = [id for id, entry in entries.items() if entry is None or (isinstance(entry, Action) and entry.fences)]
-    dispensable = [spec.id for spec in specs if may_be_skipped(spec) and spec.id not in fences]
-    return unguarded(needs, promotes, fences, dispensable)
+def unguarded_promotions(steps: Sequence[PlanStep]) -> list[str]:
+    """Promoting steps that could start although no fence is done. (One of an unknown action passes for a fence.)"""
+    promotes = [step.id for step in steps if step.promotes]
+    if not promotes:
+        return []
+    fences = {step.id for step in steps if step.fences}
+    conditional = [step.id.rpartition("/")[0] for step in steps if step.kind == "when"]
+    dispensable = [
+        step.id
+        for step in steps
+        if step.id not in fences
+        and (may_be_skipped(step) or any(step.id == each or is_below(step.id, each) for each in conditional))
+    ]
+    return unguarded({step.id: step.needs for step in steps}, promotes, fences, dispensable)
 
 
 def refusals(spec: StepSpec, entry: Entry) -> list[tuple[str, str, str | None]]:
@@ -54,6 +63,7 @@ def refusals(spec: StepSpec, entry: Entry) -> list[tuple[str, str, str | None]]:
 
 def warnings(steps: Sequence[PlanStep], runbook: Runbook, environment: Environment, source: str) -> list[str]:
     """Sentences that plans print; nothing here stops a run."""
+    steps = list(every(steps))
     return [
         *_late_gates(steps),
         *_source_control_planes(steps, source),

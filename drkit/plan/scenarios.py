@@ -7,14 +7,13 @@ from pathlib import Path
 from drkit.catalog import Action, Catalog, Gate, Probe
 from drkit.errors import Mistake
 from drkit.model.environment import Environment
+from drkit.model.runbook import RUNBOOK
 from drkit.model.values import Json
 from drkit.plan.hints import meant
 from drkit.plan.parts import Resolving
 from drkit.plan.reading import LoadedScenario
 from drkit.plan.surroundings import Surroundings
 from drkit.plan.yaml import Where
-
-RUNBOOK = "runbook/"
 
 
 def check_scenario(

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from drkit.catalog import Action, Catalog, Entry, Probe
 from drkit.errors import UsageError
-from drkit.model.runbook import REFERENCE_PATTERN, Runbook
+from drkit.model.runbook import REFERENCE_PATTERN, RUNBOOK, Runbook
 from drkit.model.scenario import Scenario
 from drkit.plan.hints import meant
 
@@ -73,6 +73,11 @@ def _fill(definition: dict[str, Any], name: str, params: str, entries: Mapping[s
     told = definition["properties"][name]
     words = {"enum": list(entries), "markdownEnumDescriptions": [entry.doc for entry in entries.values()]}
     definition["properties"][name] = {k: v for k, v in told.items() if k in ("title", "description")} | words
+    if definition["title"] == "StepSpec":
+        kept = definition["properties"][name]
+        told = {k: kept.pop(k) for k in ("title", "description") if k in kept}
+        runbook = {"type": "string", "pattern": f"^{RUNBOOK}.+"}
+        definition["properties"][name] = told | {"anyOf": [kept, runbook]}
     definition["allOf"] = [
         {
             "if": {"properties": {name: {"const": each}}, "required": [name]},

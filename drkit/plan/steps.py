@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from drkit.catalog import Entry, Gate, Probe
-from drkit.model.plan import PlanStep
-from drkit.model.runbook import StepSpec
+from drkit.model.plan import PlanScope, PlanStep
+from drkit.model.runbook import RUNBOOK, StepSpec
 from drkit.model.values import Json, parse_duration
-from drkit.plan import expressions, risks
-from drkit.plan.bind import StepKind
+from drkit.plan import expressions, fanning, nesting, risks
+from drkit.plan.bind import StepKind, later
 from drkit.plan.graph import ancestors, cycle, implied
 from drkit.plan.hints import meant
 from drkit.plan.kinds import Kind, kind_of_value
@@ -24,8 +26,12 @@ _PROBE_TIMEOUT_S = 60.0
 class Steps:
     """Resolves a runbook's steps."""
 
-    def __init__(self, loaded: Loaded, resolving: Resolving) -> None:
-        self.loaded, self.on = loaded, resolving
+    def __init__(self, loaded: Loaded, resolving: Resolving, *, within: tuple[str, ...] = ()) -> None:
+        """`within`: the runbooks whose steps carry this one out, the outermost first."""
+        self.loaded, self.on, self.within = loaded, resolving, within
+        self.name = Path(loaded.path).stem
+        self.scopes: dict[str, PlanScope] = {}
+        self.places: dict[str, tuple[Resolving, Where]] = {}  # of every step by its id in the plan
         self.specs: list[StepSpec] = []
         self.at: dict[str, Where] = {}
         self.entries: dict[str, Entry | None] = {}
@@ -34,21 +40,36 @@ class Steps:
         self.vague: set[str] = set()  # steps some of whose needs are mistaken: nothing is said about what they rest on
 
     def resolve(self) -> list[PlanStep]:
-        """All of them; those with mistakes are left out."""
+        """All of them, numbered as a plan shows them."""
+        steps = [step.model_copy(update={"number": number}) for number, step in enumerate(self.unfolded(), 1)]
+        if self.before is not None:
+            self._guard(list(fanning.every(steps)))
+        return steps
+
+    def unfolded(self) -> list[PlanStep]:
+        """Every step of the file with all that it stands for, under the names they have in this file."""
         self._ids()
         self._graph()
-        self.entries = {spec.id: self.on.entry(spec.uses, (*self.at[spec.id], "uses")) for spec in self.specs}
-        steps = [step for number, spec in enumerate(self.specs, 1) if (step := self._step(number, spec))]
-        if self.before is not None:
-            for id in risks.unguarded_promotions(self.specs, self.needs, self.entries):
-                if self._rests_on_vague(id):
-                    continue
-                self.on.wrong(
-                    (*self.at[id], "uses"),
-                    f"{id} promotes, and no fence is certain to be done before it",
-                    "let it need a fence: no optional or skippable step may stand between them",
-                )
-        return steps
+        self.entries = {
+            spec.id: None if spec.uses.startswith(RUNBOOK) else self.on.entry(spec.uses, (*self.at[spec.id], "uses"))
+            for spec in self.specs
+        }
+        return [step for spec in self.specs for step in nesting.unfold(self, spec)]
+
+    def _guard(self, steps: list[PlanStep]) -> None:
+        """Report what would promote although no fence is certain to be done."""
+        unguarded = risks.unguarded_promotions(steps)
+        before = ancestors({step.id: step.needs for step in steps}) if unguarded else {}
+        for id in unguarded:
+            if {id, *before[id]} & self.vague:
+                continue
+            on, where = self.places[id]
+            wrong = on.loaded.document.mistake(
+                (*where, "uses"),
+                f"{id} promotes, and no fence is certain to be done before it",
+                "let it need a fence: no optional or skippable step may stand between them",
+            )
+            self.on.mistakes.append(wrong)
 
     def _ids(self) -> None:
         for index, spec in enumerate(self.loaded.runbook.steps):
@@ -97,22 +118,24 @@ class Steps:
         elif whole_graph:
             self.before = ancestors(self.needs)
 
-    def _step(self, number: int, spec: StepSpec) -> PlanStep | None:
+    def step(self, spec: StepSpec, on: Resolving, id: str, needs: tuple[str, ...]) -> PlanStep:
+        """One step under this id. (Of an unknown action it passes for a fence: nothing rests on it but a mistake.)"""
         entry, where = self.entries[spec.id], self.at[spec.id]
-        steps = self._step_kinds(spec.id)
+        self.places[id] = (on, where)
+        steps = self.step_kinds(spec.id)
         if entry is None:
-            self._expressions(spec, None, where, steps)
-            return None
-        bound = self.on.bind(entry, spec.with_, (*where, "with"), steps)
-        self._expressions(spec, entry, where, steps)
+            self._expressions(spec, on, None, where, steps)
+            return PlanStep(id=id, number=0, uses=spec.uses, kind="probe", needs=needs, fences=True)
+        bound = on.bind(entry, spec.with_, (*where, "with"), steps)
+        self._expressions(spec, on, entry, where, steps)
         for key, message, hint in risks.refusals(spec, entry):
-            self.on.wrong((*where, key), message, hint, key=True)
-        timeout = self._duration(spec.timeout, (*where, "timeout"))
-        environment = self.on.around.environment
+            on.wrong((*where, key), message, hint, key=True)
+        timeout = self._duration(spec.timeout, on, (*where, "timeout"))
+        environment = on.around.environment
         common = {
-            "id": spec.id, "number": number, "uses": spec.uses, "title": spec.title, "owner": spec.owner,
-            "params": bound.params, "needs": self.needs[spec.id], "verify": spec.verify, "when": spec.when,
-            "hold_s": self._duration(spec.hold, (*where, "hold")) or 0.0, "on_failure": spec.on_failure or "pause",
+            "id": id, "number": 0, "uses": spec.uses, "title": spec.title, "owner": spec.owner,
+            "params": bound.params, "needs": needs, "verify": spec.verify, "when": spec.when,
+            "hold_s": self._duration(spec.hold, on, (*where, "hold")) or 0.0, "on_failure": spec.on_failure or "pause",
             "retry": spec.retry, "optional": spec.optional,
             "simulated": environment.simulated.get(spec.uses) if environment else None,
         }  # fmt: skip
@@ -120,7 +143,7 @@ class Steps:
             own = bound.params.get("timeout")
             waits = timeout or (parse_duration(own) if own is not None and "${" not in str(own) else _GATE_TIMEOUT_S)
             return PlanStep.model_validate(common | {"kind": "gate", "timeout_s": waits, "skippable": False})
-        around = self.on.around
+        around = on.around
         sides = {"source": around.source, "target": around.target, "neither": None, "site": bound.site}
         common |= {"site": sides[entry.side], "plane": entry.plane}
         if isinstance(entry, Probe):
@@ -138,18 +161,20 @@ class Steps:
             }
         )  # fmt: skip
 
-    def _expressions(self, spec: StepSpec, entry: Entry | None, where: Where, steps: StepKind) -> None:
-        self.on.expression(spec.when, (*where, "when"), steps)
+    def _expressions(
+        self, spec: StepSpec, on: Resolving, entry: Entry | None, where: Where, steps: StepKind
+    ) -> None:  # fmt: skip
+        on.expression(spec.when, (*where, "when"), steps)
         if spec.verify is None:
             return
         if isinstance(entry, Gate):
-            self.on.wrong((*where, "verify"), f"{entry.name} observes nothing, so nothing can be verified", key=True)
+            on.wrong((*where, "verify"), f"{entry.name} observes nothing, so nothing can be verified", key=True)
             return
         seen = answer(entry) or Kind("any")
         more = {"now": seen} | ({} if isinstance(entry, Probe) else {"before": seen})
-        self.on.expression(spec.verify, (*where, "verify"), steps, **more)
+        on.expression(spec.verify, (*where, "verify"), steps, **more)
 
-    def _step_kinds(self, reader: str) -> StepKind:
+    def step_kinds(self, reader: str) -> StepKind:
         """Which steps `reader` may read, and what they answer."""
 
         def kind(step: str) -> Kind | str:
@@ -162,45 +187,44 @@ class Steps:
                 if step == reader:
                     return "a step cannot read its own answer here; in verify it is `now`"
                 return f"{step} need not have ended by then; add {step} to needs"
-            entry = self.entries[step]
-            if isinstance(entry, Gate):
-                return f"{step} is a gate and observes nothing"
             spec = next(spec for spec in self.specs if spec.id == step)
-            found = answer(entry) or Kind("any")
-            return found.maybe() if risks.may_be_skipped(spec) else found
+            return nesting.kind_of(spec, self.entries[step], self.loaded.library, self.on.around.catalog.find)
 
         return kind
 
-    def _duration(self, value: float | str | None, where: Where) -> float | None:
+    def _duration(self, value: float | str | None, on: Resolving, where: Where) -> float | None:
         if not isinstance(value, str):
             return value
         try:
             reference = whole(value)
         except Unclosed as error:
-            self.on.wrong(where, str(error), offset=error.offset)
+            on.wrong(where, str(error), offset=error.offset)
             return None
         if reference is None:
-            self.on.wrong(where, "text and references cannot be mixed here", "${ params.NAME }")
+            on.wrong(where, "text and references cannot be mixed here", "${ params.NAME }")
             return None
-        kinds = self.on.around.kinds()
+        kinds = on.around.kinds()
         checked = expressions.check_reference(reference.text, kinds)
         for problem in checked.problems:
-            self.on.wrong(where, problem.message, problem.hint, offset=reference.offset + problem.offset)
+            on.wrong(where, problem.message, problem.hint, offset=reference.offset + problem.offset)
         if checked.problems:
             return None
-        found = self._value(reference)
+        if later(reference.text, on.around):
+            on.wrong(where, f"{reference.text} is known only while the run goes on", "90s", offset=reference.offset)
+            return None
+        found = self._value(reference, on)
         if not isinstance(found, str):
             message = f"{reference.text} is {kind_of_value(found)}, not a duration"
-            self.on.wrong(where, message, "write 90s, 5m or 1h", offset=reference.offset)
+            on.wrong(where, message, "write 90s, 5m or 1h", offset=reference.offset)
             return None
         try:
             return parse_duration(found)
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
-            self.on.wrong(where, f"{reference.text}: {message}", hint, offset=reference.offset)
+            on.wrong(where, f"{reference.text}: {message}", hint, offset=reference.offset)
             return None
 
-    def _value(self, reference: Reference) -> Json:
+    def _value(self, reference: Reference, on: Resolving) -> Json:
         if reference.path is not None:
-            return look_up(reference.path, self.on.around.values)
-        return expressions.value(reference.text, self.on.around.values)
+            return look_up(reference.path, on.around.values)
+        return expressions.value(reference.text, on.around.values)

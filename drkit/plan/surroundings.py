@@ -8,7 +8,7 @@ goes on, `environment` has its name and kind only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,16 @@ from drkit.catalog import Action, Catalog, Entry, Probe
 from drkit.model.environment import Environment
 from drkit.model.plan import Plan
 from drkit.model.values import Json
-from drkit.plan.kinds import STRING, Kind, kind_of_fields, kind_of_model, kind_of_value
+from drkit.plan.kinds import INT, STRING, Kind, kind_of_fields, kind_of_model, kind_of_value
+
+
+@dataclass(frozen=True)
+class ListEntry:
+    """An entry of a list that something is done for: `each`, and its place."""
+
+    kind: Kind
+    known: tuple[Json, int] | None = None
+    """None until steps have seen the list."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +39,43 @@ class Surroundings:
     target: str
     mode: str
     parameters: Mapping[str, Json]
+    later: Mapping[str, Kind] = field(default_factory=dict)
+    """Parameters that steps will answer."""
+    entry: ListEntry | None = None
 
     @cached_property
     def values(self) -> dict[str, Json]:
         """What can be put in place now."""
         known: dict[str, Json] = {
-            "params": dict(self.parameters),
+            "params": {name: value for name, value in self.parameters.items() if name not in self.later},
             "source": _site(self.source),
             "target": _site(self.target),
             "mode": self.mode,
         }
+        if self.entry is not None and self.entry.known is not None:
+            known["each"], known["index"] = self.entry.known
         if self.environment is not None:
             known["environment"] = self.environment.model_dump(mode="json")
         return known
 
     def kinds(self, **more: Kind) -> dict[str, Kind]:
         """What expressions may read while the run goes on, beside `more`."""
-        params = {name: kind_of_value(value) for name, value in self.parameters.items()}
+        params = {name: kind_of_value(value) for name, value in self.parameters.items()} | dict(self.later)
         site = kind_of_fields({"name": STRING, "region": STRING})
-        return {
-            "params": kind_of_fields(params, "params"),
-            "source": site,
-            "target": site,
-            "mode": Kind("string", words=("graceful", "ungraceful")),
-            "environment": kind_of_fields(
-                {"name": STRING, "kind": Kind("string", words=("sandbox", "staging", "production"))}, "environment"
-            ),
-        } | more
+        entry = {} if self.entry is None else {"each": self.entry.kind, "index": INT}
+        return (
+            {
+                "params": kind_of_fields(params, "params"),
+                "source": site,
+                "target": site,
+                "mode": Kind("string", words=("graceful", "ungraceful")),
+                "environment": kind_of_fields(
+                    {"name": STRING, "kind": Kind("string", words=("sandbox", "staging", "production"))}, "environment"
+                ),
+            }
+            | entry
+            | more
+        )
 
     def names(self) -> list[str]:
         """Every name the catalog has, for hints. Without the subjects whose extra is not installed."""
