@@ -15,8 +15,9 @@ from typing import Any
 
 from drkit.engine.chain import Stored, fitting
 from drkit.engine.compensation import PREFIX
+from drkit.engine.decisions import compare
 from drkit.engine.executor import LEASE_FLOOR_S
-from drkit.engine.fold import compare, replay
+from drkit.engine.fold import replay
 from drkit.engine.state import RunState, Status
 from drkit.errors import JournalError
 from drkit.model import events as e

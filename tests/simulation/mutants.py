@@ -279,8 +279,7 @@ def one_approval_for_two() -> Sequence[Patch]:
     gate_terms = gates.terms
 
     def single(params: Any) -> Any:
-        role, _, timeout_s, shown = gate_terms(params)
-        return role, 1, timeout_s, shown
+        return replace(gate_terms(params), approvals=1)
 
     return [(gates, "terms", single)]
 
