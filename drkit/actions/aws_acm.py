@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.model.observation import Observation
+from drkit.model.paper import Paper, lines, var
 from drkit.model.params import Params, SiteName
 from drkit.providers.aws import Aws
 
@@ -72,3 +73,15 @@ def understood(pem: bytes, now: datetime) -> tuple[list[str], float]:
 def covered(name: str, names: list[str]) -> bool:
     """Whether one of a certificate's names stands for this one; a wildcard covers one label."""
     return any(each == name or (each.startswith("*.") and name.partition(".")[2] == each[2:]) for each in names)
+
+
+@certificates.by_hand
+def look_at_certificates(p: Names, paper: Paper) -> str:
+    """Every certificate: names and expiry."""
+    shown = "Certificate.[Status,NotAfter,SubjectAlternativeNames]"
+    listed = paper.aws(p.site, "acm list-certificates", query="CertificateSummaryList[].CertificateArn")
+    each = paper.aws(p.site, "acm describe-certificate", certificate_arn=var("ARN"), query=shown)
+    return lines(
+        f"# one must be ISSUED, cover {', '.join(p.names)} and be valid for {p.days_min:g} days more",
+        f"for ARN in $({listed}); do {each}; done",
+    )

@@ -10,6 +10,7 @@ from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import StepFailed, Unobservable
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, lines
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws
 
@@ -102,3 +103,22 @@ def scaled(p: Scale, now: GroupState) -> State:
 def scale_back(p: Scale, before: GroupState, after: GroupState | None) -> Use | None:
     """The size it had."""
     return scale.use(p.but(to=before.desired, image="")) if before.exists else None
+
+
+_SHOWN = "AutoScalingGroups[].[DesiredCapacity,MaxSize,Instances[].[InstanceId,LifecycleState,HealthStatus][]]"
+
+
+@state.by_hand
+def look_at_group(p: Group, paper: Paper) -> str:
+    """Wanted, allowed, and every instance with its state."""
+    return lines(
+        "# wanted and largest size, then every instance: InService and Healthy are the ones that count",
+        paper.aws(p.site, "autoscaling describe-auto-scaling-groups", auto_scaling_group_names=[p.group], query=_SHOWN),
+    )
+
+
+@scale.by_hand
+def scale_by_hand(p: Scale, paper: Paper) -> str:
+    """Set the desired capacity."""
+    call = "autoscaling set-desired-capacity"
+    return paper.aws(p.site, call, auto_scaling_group_name=p.group, desired_capacity=p.to, honor_cooldown=False)

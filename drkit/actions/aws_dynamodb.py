@@ -7,6 +7,7 @@ from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import Unobservable
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, if_it_answers, lines
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 
@@ -84,3 +85,28 @@ def written(p: Table, now: TableState) -> State:
 def left_written(p: Table, before: TableState, after: TableState | None) -> Use | None:
     """Left: an item of ours, which no user sees."""
     return None
+
+
+_MARK = "drkit-by-hand"
+
+
+@state.by_hand
+def look_at_table(p: Table, paper: Paper) -> str:
+    """Status, items here and at the source, and the item written by hand."""
+    count = {"table_name": p.table, "select": "COUNT", "query": "Count"}
+    key: dict[str, object] = {"id": {"S": _MARK}}
+    return lines(
+        paper.aws(p.site, "dynamodb describe-table", table_name=p.table, query="Table.TableStatus"),
+        f"# at least {p.items_min} items; the second number is the source's, if it answers",
+        paper.aws(p.site, "dynamodb scan", **count, consistent_read=True),
+        if_it_answers(paper.aws(paper.source, "dynamodb scan", **count, consistent_read=True)),
+        "# the item written by hand, read consistently",
+        paper.aws(p.site, "dynamodb get-item", table_name=p.table, key=key, consistent_read=True, query="Item"),
+    )
+
+
+@write_test.by_hand
+def write_by_hand(p: Table, paper: Paper) -> str:
+    """An item that no user sees."""
+    item: dict[str, object] = {"id": {"S": _MARK}, "basket": {"N": "0"}}
+    return paper.aws(p.site, "dynamodb put-item", table_name=p.table, item=item)

@@ -10,6 +10,7 @@ from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import Unobservable
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, keep, lines, var
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 
@@ -185,3 +186,68 @@ def restored(p: Volume, now: VolumeState) -> State:
 def left_restored(p: Volume, before: VolumeState, after: VolumeState | None) -> Use | None:
     """Left: a volume may have been written to as soon as it was there; failback's list names it."""
     return None
+
+
+def _current_image(p: Template, paper: Paper) -> str:
+    written = paper.aws(p.site, "ssm get-parameter", name=p.current, query="Parameter.Value")
+    return keep("IMAGE", f"{written} | jq -r .image")
+
+
+_VERSION = "LaunchTemplateVersions[].[VersionNumber,DefaultVersion,LaunchTemplateData.ImageId]"
+
+
+@template_state.by_hand
+def look_at_template(p: Template, paper: Paper) -> str:
+    """The image that is written down, whether it is there, and what each version starts."""
+    call = "ec2 describe-launch-template-versions"
+    return lines(
+        _current_image(p, paper),
+        paper.aws(p.site, "ec2 describe-images", image_ids=var("IMAGE"), query="Images[].[ImageId,State,Name]"),
+        "# number, default or not, image",
+        paper.aws(p.site, call, launch_template_name=p.template, query=_VERSION),
+    )
+
+
+@use_current.by_hand
+def use_current_by_hand(p: Template, paper: Paper) -> str:
+    """The newest version that starts the current image becomes the default."""
+    call = "ec2 describe-launch-template-versions"
+    listed = paper.aws(p.site, call, launch_template_name=p.template, query=_VERSION)
+    newest = listed + " | awk -v image=\"$IMAGE\" '$3 == image {print $1}' | sort -n | tail -1"
+    change = "ec2 modify-launch-template"
+    return lines(
+        _current_image(p, paper),
+        keep("VERSION", newest),
+        paper.aws(p.site, change, launch_template_name=p.template, default_version=var("VERSION")),
+    )
+
+
+def _newest_snapshot(p: Volume, paper: Paper) -> str:
+    named = [f"Name=tag:Name,Values={p.name}", "Name=status,Values=completed"]
+    query = "sort_by(Snapshots,&StartTime)[-1].SnapshotId"
+    return paper.aws(p.site, "ec2 describe-snapshots", owner_ids="self", filters=named, query=query)
+
+
+@volume_state.by_hand
+def look_at_volume(p: Volume, paper: Paper) -> str:
+    """The newest completed snapshot with its time, volumes of that name, and the file system."""
+    named = [f"Name=tag:Name,Values={p.name}"]
+    shown = "sort_by(Snapshots,&StartTime)[].[SnapshotId,State,StartTime]"
+    systems = paper.aws(p.site, "efs describe-file-systems", query="FileSystems[].[Name,LifeCycleState]")
+    return lines(
+        f"# the newest completed snapshot (last line) must not be older than {p.max_age_h:g} h",
+        paper.aws(p.site, "ec2 describe-snapshots", owner_ids="self", filters=named, query=shown),
+        paper.aws(p.site, "ec2 describe-volumes", filters=named, query="Volumes[].[VolumeId,State,SnapshotId]"),
+        [systems] if p.file_system else [],
+    )
+
+
+@restore_volume.by_hand
+def restore_by_hand(p: Volume, paper: Paper) -> str:
+    """A volume from the newest snapshot. Sent twice it makes two: look before it is done again."""
+    tags: list[dict[str, object]] = [{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": p.name}]}]
+    make = paper.aws(
+        p.site, "ec2 create-volume", snapshot_id=var("SNAPSHOT"),
+        availability_zone=f"{paper.site(p.site).name}{p.zone}", tag_specifications=tags,
+    )  # fmt: skip
+    return lines("# do this once: sent twice it makes two", keep("SNAPSHOT", _newest_snapshot(p, paper)), make)

@@ -10,6 +10,7 @@ from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import Unobservable
 from drkit.model.observation import Observation
+from drkit.model.paper import Paper, Raw, keep, lines, var
 from drkit.model.params import Params, SiteName
 from drkit.providers.aws import Aws, AwsError
 
@@ -92,3 +93,24 @@ async def _artifact(aws: Aws, p: Release, key: str) -> str | None:
     except AwsError:
         return None
     return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+@release.by_hand
+def look_at_release(p: Release, paper: Paper) -> str:
+    """The live release, its images by digest, and the digest of the artifact."""
+    live = paper.aws(p.site, "ssm get-parameter", name=p.parameter, query="Parameter.Value")
+    image = paper.aws(
+        p.site, "ecr batch-get-image", repository_name=var("NAME"), image_ids=Raw('imageDigest="$DIGEST"'),
+        query="images[].imageId.imageDigest",
+    )  # fmt: skip
+    each = "jq -r '.images | to_entries[] | \"\\(.key) \\(.value)\"'"
+    get = paper.aws(p.site, "s3api get-object", bucket=p.bucket, key=var("ARTIFACT"), out="/dev/stdout", query="''")
+    return lines(
+        keep("LIVE", live),
+        'echo "$LIVE"',
+        "# every image must be printed with the digest that is written down",
+        f'echo "$LIVE" | {each} | while read -r NAME DIGEST; do {image}; done',
+        keep("ARTIFACT", 'echo "$LIVE" | jq -r .artifact'),
+        "# the artifact's digest must be the release's sha256",
+        get.replace(" /dev/stdout", ' "$HOME/drkit-artifact"') + " && sha256sum ~/drkit-artifact",
+    )

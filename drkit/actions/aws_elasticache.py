@@ -9,6 +9,7 @@ from annotated_types import Ge
 from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 
@@ -96,3 +97,20 @@ def created(p: Create, now: CacheState) -> State:
 def left_created(p: Create, before: CacheState, after: CacheState | None) -> Use | None:
     """Left: users' sessions may be in it as soon as it is there; failback's list names it."""
     return None
+
+
+@state.by_hand
+def look_at_cache(p: Cache, paper: Paper) -> str:
+    """Status, automatic failover and members."""
+    shown = "ReplicationGroups[].[Status,AutomaticFailover,length(NodeGroups[0].NodeGroupMembers)]"
+    return paper.aws(p.site, "elasticache describe-replication-groups", replication_group_id=p.name, query=shown)
+
+
+@create.by_hand
+def create_by_hand(p: Create, paper: Paper) -> str:
+    """Its name keeps a second attempt from making another one."""
+    return paper.aws(
+        p.site, "elasticache create-replication-group", replication_group_id=p.name,
+        replication_group_description="made by hand", engine=p.engine, cache_node_type=p.node_type,
+        num_node_groups=1, replicas_per_node_group=p.nodes - 1, automatic_failover_enabled=True,
+    )  # fmt: skip

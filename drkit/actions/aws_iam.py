@@ -5,6 +5,7 @@ from __future__ import annotations
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.model.observation import Observation
+from drkit.model.paper import Paper, lines
 from drkit.model.params import Params, SiteName
 from drkit.providers.aws import Aws, AwsError
 
@@ -49,3 +50,15 @@ async def _role(aws: Aws, site: str, name: str) -> bool:
             raise
         return False
     return bool(found["Role"]["AssumeRolePolicyDocument"])
+
+
+@identities.by_hand
+def look_at_identities(p: Identities, paper: Paper) -> str:
+    """Each role, and every provider. Nothing is written: IAM writes need a region that may be down."""
+    providers = "OpenIDConnectProviderList[].Arn"
+    return lines(
+        "# every role must be printed",
+        [paper.aws(p.site, "iam get-role", role_name=role, query="Role.Arn") for role in p.roles],
+        f"# must be among these: {', '.join(p.providers) or 'none is needed'}",
+        paper.aws(p.site, "iam list-open-id-connect-providers", query=providers),
+    )

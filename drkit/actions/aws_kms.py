@@ -6,6 +6,7 @@ from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import StepFailed
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, keep, lines, var
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 
@@ -92,3 +93,28 @@ def usable(p: Key, now: KeyState) -> State:
 def left_granted(p: Key, before: KeyState, after: KeyState | None) -> Use | None:
     """Left in place: the application is the same on both sides, and so is what it may read."""
     return None
+
+
+@key.by_hand
+def look_at_key(p: Key, paper: Paper) -> str:
+    """State, grants, and a round trip; what is encrypted is no secret."""
+    sealed = paper.aws(p.site, "kms encrypt", key_id=p.alias, plaintext="fileb:///dev/stdin", query="CiphertextBlob")
+    opened = "base64 -d | " + paper.aws(p.site, "kms decrypt", ciphertext_blob="fileb:///dev/stdin", query="Plaintext")
+    return lines(
+        paper.aws(p.site, "kms describe-key", key_id=p.alias, query="KeyMetadata.[KeyId,KeyState,MultiRegion]"),
+        keep("KEY", paper.aws(p.site, "kms describe-key", key_id=p.alias, query="KeyMetadata.KeyId")),
+        f"# the operations granted to {p.grantee} must include {', '.join(p.operations)}",
+        paper.aws(p.site, "kms list-grants", key_id=var("KEY"), query="Grants[].[GranteePrincipal,Operations]"),
+        "# the round trip must print: it works",
+        f"printf 'it works' | {sealed} | {opened} | base64 -d",
+    )
+
+
+@grant.by_hand
+def grant_by_hand(p: Key, paper: Paper) -> str:
+    """A grant on the key behind the alias."""
+    found = paper.aws(p.site, "kms describe-key", key_id=p.alias, query="KeyMetadata.KeyId")
+    give = paper.aws(
+        p.site, "kms create-grant", key_id=var("KEY"), grantee_principal=p.grantee, operations=p.operations
+    )
+    return lines(keep("KEY", found), give)

@@ -9,6 +9,7 @@ from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import DrkitError
 from drkit.model.observation import Observation
+from drkit.model.paper import Paper, lines
 from drkit.model.params import Params, SiteName
 from drkit.providers.aws import Aws
 
@@ -114,3 +115,31 @@ async def _ask_all(ctx: Context, p: Needs) -> tuple[list[str], dict[str, str]]:
 
     await together(ask(service) for service in p.services)
     return sorted(services), dict(sorted(silent.items()))
+
+
+@preflight.by_hand
+def look_before(p: Needs, paper: Paper) -> str:
+    """Quotas, the group's largest size, and one cheap question for every API."""
+    quota = "service-quotas get-service-quota"
+    group, size = "autoscaling describe-auto-scaling-groups", "AutoScalingGroups[].MaxSize"
+    return lines(
+        *(
+            [
+                f"# at least {needed:g}",
+                paper.aws(p.site, quota, service_code="vpc", quota_code=code, query="Quota.Value"),
+            ]
+            for code, needed in sorted(p.vpc.items())
+        ),
+        "# in each line `value` must be at least `needed`",
+        paper.aws(
+            p.site, "ssm get-parameters-by-path", path=p.written, recursive=True, query="Parameters[].[Name,Value]"
+        ),
+        f"# at least {p.size}",
+        paper.aws(p.site, group, auto_scaling_group_names=[p.group], query=size),
+        "# each must answer, whatever it says",
+        [
+            paper.aws(p.site, f"{'s3api' if name == 's3' else name} {_READS[name].replace('_', '-')}") + " >/dev/null"
+            f" && echo {name} answers"
+            for name in p.services
+        ],
+    )

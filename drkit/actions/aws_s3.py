@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from drkit.actions.aws_ssm import read_parameter, write_parameter
+from drkit.actions.aws_ssm import read_parameter, reading, write_parameter, writing
 from drkit.actions.trying import tried
 from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, if_it_answers, lines
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 
@@ -91,3 +92,23 @@ def pointed(p: Bucket, now: BucketState) -> State:
 def point_back(p: Bucket, before: BucketState, after: BucketState | None) -> Use | None:
     """Left: the parameter of this region is read here only, and the source's bucket is not for it to use."""
     return None
+
+
+@state.by_hand
+def look_at_bucket(p: Bucket, paper: Paper) -> str:
+    """Versioning, objects here and at the source, and the bucket that the application is pointed at."""
+    count = "length(Contents)"
+    return lines(
+        paper.aws(p.site, "s3api get-bucket-versioning", bucket=p.bucket, query="Status"),
+        f"# at least {p.objects_min} objects; the second number is the source's, if it answers",
+        paper.aws(p.site, "s3api list-objects-v2", bucket=p.bucket, query=count),
+        if_it_answers(paper.aws(paper.source, "s3api list-objects-v2", bucket=p.source_bucket, query=count)),
+        "# the bucket that the application uses",
+        reading(paper, p.site, p.parameter),
+    )
+
+
+@point.by_hand
+def point_by_hand(p: Bucket, paper: Paper) -> str:
+    """The parameter names this region's bucket."""
+    return writing(paper, p.site, p.parameter, p.bucket)

@@ -11,6 +11,7 @@ from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import StepFailed, Unobservable
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, Raw, if_it_answers, lines, login
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 from drkit.providers.postgres import try_login
@@ -140,3 +141,41 @@ def promoted(p: SecretSet, now: SecretsState) -> State:
 def left_primary(p: SecretSet, before: SecretsState, after: SecretsState | None) -> Use | None:
     """Left as they are: the values are equal on both sides, and failback decides which side leads."""
     return None
+
+
+@state.by_hand
+def look_at_secrets(p: SecretSet, paper: Paper) -> str:
+    """Versions here and at the source, tags, and the login; no value is shown."""
+    call, shown = "secretsmanager describe-secret", "[VersionIdsToStages,Tags]"
+    return lines(
+        "# the version that is AWSCURRENT must be the same on both sides, if the source answers",
+        *(
+            lines(
+                paper.aws(p.site, call, secret_id=name, query=shown),
+                if_it_answers(paper.aws(paper.source, call, secret_id=name, query="VersionIdsToStages")),
+            )
+            for name in p.names
+        ),
+        _login(p, paper) if p.login else [],
+    )
+
+
+def _login(p: SecretSet, paper: Paper) -> list[str]:
+    """The login that the secret holds, tried at the database; the password goes from one command to the other."""
+    value = paper.aws(p.site, "secretsmanager get-secret-value", secret_id=p.login, query="SecretString")
+    side = paper.database(p.database, p.site)
+    user = Raw(f'"$({value} | jq -r .username)"')
+    return [
+        "# the database must accept the login",
+        f'PGPASSWORD="$({value} | jq -r .password)" {login(side, user)} -c "select current_user"',
+    ]
+
+
+@promote.by_hand
+def promote_by_hand(p: SecretSet, paper: Paper) -> str:
+    """Only after the check has shown equal versions and a login that works."""
+    tags: list[dict[str, object]] = [{"Key": ROLE_TAG, "Value": "primary"}]
+    return lines(
+        "# look at the check below first: versions must be equal and the login must work",
+        [paper.aws(p.site, "secretsmanager tag-resource", secret_id=name, tags=tags) for name in p.names],
+    )

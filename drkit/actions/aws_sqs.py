@@ -9,6 +9,7 @@ from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import StepFailed, Unobservable
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, keep, lines, quoted, var
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 
@@ -210,3 +211,67 @@ def empty(p: Drain, now: Drained) -> State:
 def stays_drained(p: Drain, before: Drained, after: Drained | None) -> Use | None:
     """Messages that were processed stay processed."""
     return None
+
+
+def _url(paper: Paper, site: str, name: str, variable: str = "URL") -> str:
+    return keep(variable, paper.aws(site, "sqs get-queue-url", queue_name=name, query="QueueUrl"))
+
+
+@state.by_hand
+def look_at_queues(p: Queues, paper: Paper) -> str:
+    """What waits, is in flight and is dead, and where failing messages go."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "RedrivePolicy"]
+    shown = paper.aws(
+        p.site, "sqs get-queue-attributes", queue_url=var("URL"), attribute_names=names, query="Attributes"
+    )
+    return lines(
+        line for name in p.queues for each in (name, f"{name}-dlq") for line in (_url(paper, p.site, each), shown)
+    )
+
+
+@redrive.by_hand
+def redrive_by_hand(p: Redrive, paper: Paper) -> str:
+    """The policy names the dead-letter queue by its ARN, which is read from it."""
+    arn = paper.aws(
+        p.site, "sqs get-queue-attributes", queue_url=var("DEAD"), attribute_names=["QueueArn"],
+        query="Attributes.QueueArn",
+    )  # fmt: skip
+    policy = f"{{deadLetterTargetArn: $arn, maxReceiveCount: {p.max_receives}}} | {{RedrivePolicy: tostring}}"
+    made = f'jq -nc --arg arn "$ARN" {quoted(policy)}'
+    change = paper.aws(p.site, "sqs set-queue-attributes", queue_url=var("URL"), attributes=var("POLICY"))
+    return lines(
+        line
+        for name in p.queues
+        for line in (
+            _url(paper, p.site, name),
+            _url(paper, p.site, f"{name}-dlq", "DEAD"),
+            keep("ARN", arn),
+            keep("POLICY", made),
+            change,
+        )
+    )
+
+
+@drained.by_hand
+def look_at_drained(p: Drain, paper: Paper) -> str:
+    """The queues must be empty, and the schedule enabled."""
+    return lines(look_at_queues(p, paper), paper.aws(p.site, "events describe-rule", name=p.rule, query="State"))
+
+
+@drain.by_hand
+def drain_by_hand(p: Drain, paper: Paper) -> str:
+    """No one command processes messages once and only once: the workers do it, then the schedule runs."""
+    return lines(
+        "# No one command processes a message once and only once. The workers (started before) take what waits:",
+        "# watch the check until nothing does. What is dead, look at first; this puts it back into its queue:",
+        (line for name in p.queues for line in _redriven(paper, p.site, name)),
+        "# only when the queues are empty:",
+        paper.aws(p.site, "events enable-rule", name=p.rule),
+    )
+
+
+def _redriven(paper: Paper, site: str, name: str) -> tuple[str, str, str]:
+    call = "sqs get-queue-attributes"
+    arn = paper.aws(site, call, queue_url=var("DEAD"), attribute_names=["QueueArn"], query="Attributes.QueueArn")
+    move = paper.aws(site, "sqs start-message-move-task", source_arn=var("ARN"))
+    return _url(paper, site, f"{name}-dlq", "DEAD"), keep("ARN", arn), move

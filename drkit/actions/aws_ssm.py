@@ -5,6 +5,7 @@ from __future__ import annotations
 from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.model.observation import Observation
+from drkit.model.paper import Paper, lines
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.aws import Aws, AwsError
 
@@ -71,3 +72,25 @@ def set_back(p: Named, before: Values, after: Values | None) -> Use | None:
     """The values that were there before; parameters that were not there stay."""
     former = {name: value for name, value in before.values.items() if value is not None}
     return set_values.use(p.but(values=former)) if former else None
+
+
+def reading(paper: Paper, site: str, name: str) -> str:
+    """The line that prints a parameter."""
+    return paper.aws(site, "ssm get-parameter", name=name, query="Parameter.Value")
+
+
+def writing(paper: Paper, site: str, name: str, value: str) -> str:
+    """The line that sets a parameter, whatever it was."""
+    return paper.aws(site, "ssm put-parameter", name=name, value=value, type="String", overwrite=True)
+
+
+@values.by_hand
+def look_at_values(p: Named, paper: Paper) -> str:
+    """A line each."""
+    return lines(reading(paper, p.site, name) for name in p.values)
+
+
+@set_values.by_hand
+def set_by_hand(p: Named, paper: Paper) -> str:
+    """A line each."""
+    return lines(writing(paper, p.site, name, value) for name, value in p.values.items())

@@ -7,6 +7,7 @@ from drkit.catalog import action, probe
 from drkit.context import Context
 from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, curl
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.http import Answer, Http
 
@@ -91,3 +92,26 @@ def turned_back(p: Maintenance, before: EntryState, after: EntryState | None) ->
     if before.maintenance is None or before.maintenance == p.on:
         return None
     return maintenance.use(p.but(on=before.maintenance))
+
+
+@state.by_hand
+def look_at_entry(p: Entry, paper: Paper) -> str:
+    """What the entry says; `region` must be the site that is meant."""
+    return curl(_admin(paper, p.site) + "/_edge/status") + " || echo UNREACHABLE"
+
+
+@maintenance.by_hand
+def maintain_by_hand(p: Maintenance, paper: Paper) -> str:
+    """Only at the entry that says it is the one that was meant: elsewhere users would be turned away."""
+    admin, site = _admin(paper, p.site), paper.site(p.site).name
+    change = curl(admin + "/_edge/maintenance", method="PUT", body={"on": p.on})
+    return (
+        f'{curl(admin + "/_edge/status")} | grep -Eq \'"region": ?"{site}"\' && {change} || echo UNREACHABLE or another'
+    )
+
+
+def _admin(paper: Paper, site: str) -> str:
+    found = paper.site(site).edge_admin
+    if found is None:
+        raise KeyError(f"administration of the entry in {site}")
+    return found

@@ -11,6 +11,7 @@ from drkit.context import Context
 from drkit.errors import Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper, lines
 from drkit.model.params import Params, SiteName, Use
 from drkit.providers.ssh import Ssh
 
@@ -187,3 +188,23 @@ def start_again(p: Stop, before: Services, after: Services | None) -> Use | None
     if before.running < len(before.hosts):
         return None
     return start.use(Start(site=p.site, role=p.role, service=p.service))
+
+
+@status.by_hand
+def look_at_service(p: Group, paper: Paper) -> str:
+    """Who each host is, and what its service manager says."""
+    ids = ", ".join(f"{host.name} {host.machine_id}" for host in paper.hosts(p.site, p.role))
+    command = f"cat etc/machine-id && svc status {shlex.quote(p.service)}"
+    return lines(f"# each must answer with its own machine-id: {ids}", paper.on_each(p.site, p.role, command))
+
+
+@start.by_hand
+def start_by_hand(p: Start, paper: Paper) -> str:
+    """On each host, if it is the one that was meant."""
+    return lines(paper.on_each(p.site, p.role, f"svc start {shlex.quote(p.service)}", change=True))
+
+
+@stop.by_hand
+def stop_by_hand(p: Stop, paper: Paper) -> str:
+    """On each host, if it is the one that was meant."""
+    return lines(paper.on_each(p.site, p.role, f"svc stop {shlex.quote(p.service)}", change=True))

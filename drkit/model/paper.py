@@ -12,10 +12,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Literal
 from urllib.parse import urlsplit
 
-from drkit.model.environment import Address, Database, Environment, Host, SecretRef, Site
+from drkit.model.environment import Database, Environment, Host, SecretRef, Site
 
 SSH_CONFIG, KNOWN_HOSTS = "drkit-ssh-config", "drkit-known-hosts"
 #: Answers within seconds or not at all: a dead side must not keep anybody waiting.
@@ -58,41 +57,13 @@ def quoted(value: Value) -> str:
     return shlex.quote(json.dumps(value) if isinstance(value, list | dict) else str(value))
 
 
-def curl(
-    url: str, *, method: str = "GET", body: Mapping[str, object] | None = None, pin: Address | None = None,
-    headers: bool = False, body_from: str = "",
-) -> str:  # fmt: skip
-    """A request. `pin`: where to connect, whatever DNS says. `headers`: show them too. `body_from`: `-` or `@file`."""
+def curl(url: str, *, method: str = "GET", body: Mapping[str, object] | None = None) -> str:
+    """A request, with a JSON body if there is one."""
     words = ["curl", "-sS", "-m", str(PATIENCE_S)]
-    words += ["-i"] if headers else []
     words += ["-X", method] if method != "GET" else []
-    words += _pinned(url, pin) if pin else []
-    if body is not None or body_from:
-        words += ["-H", "content-type: application/json", "--data-binary", body_from or json.dumps(body)]
+    if body is not None:
+        words += ["-H", "content-type: application/json", "--data-binary", json.dumps(body)]
     return shlex.join([*words, url])
-
-
-def _pinned(url: str, pin: Address) -> list[str]:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    if pin.port == port:
-        return ["--resolve", f"{parts.hostname}:{port}:{pin.host}"]
-    return ["--connect-to", f"{parts.hostname}:{port}:{pin}"]  # `--resolve` cannot lead to another port
-
-
-def dig(server: Address, name: str) -> str:
-    """What a DNS server says of a name, with how long resolvers may keep it."""
-    return shlex.join(
-        ["dig", f"@{server.host}", "-p", str(server.port), name, "A", "+noall", "+answer", "+time=2", "+tries=1"]
-    )
-
-
-def mail(server: str, sender: str, recipient: str, subject: str, text: str) -> str:
-    """A mail, handed to an SMTP server (`smtp://host:port`)."""
-    message = f"From: {sender}\nTo: {recipient}\nSubject: {subject}\n\n{text}\n"
-    send = ["curl", "-sS", "-m", str(PATIENCE_S), server, "--mail-from", sender, "--mail-rcpt", recipient, "-T", "-"]
-    body = " ".join(shlex.quote(line) for line in message.splitlines())
-    return f"printf '%s\\r\\n' {body} | {shlex.join(send)}"
 
 
 @dataclass(frozen=True)
@@ -102,8 +73,6 @@ class Paper:
     environment: Environment
     source: str
     target: str
-    mode: Literal["graceful", "ungraceful"] = "ungraceful"
-    drill: bool = False
 
     def site(self, name: str) -> Site:
         """The site called `name`, or the one in the role `source` or `target`. KeyError if there is none."""
@@ -129,29 +98,11 @@ class Paper:
         where = self.site(site)
         return " ".join(_call(where, where.name, where.aws_endpoint, call, query, out, values))
 
-    def routing(self, site: Site, call: str, *, query: str = "", **values: Value) -> str:
-        """A line of the AWS CLI for the routing controls' data plane, at the endpoint of a site."""
-        region = site.name if site.kind == "region" else self.environment.regions[-1]
-        call = f"route53-recovery-cluster {call}"
-        return " ".join(_call(site, region, site.routing_endpoint, call, query, "", values))
-
-    def routing_sites(self) -> list[Site]:
-        """Sites with a routing endpoint, that of the side being left last."""
-        found = [site for site in self.environment.sites if site.routing_endpoint]
-        return sorted(found, key=lambda site: site.name == self.source)
-
     def psql(self, name: str, site: str, sql: str, *, bare: bool = False) -> str:
         """A statement sent to one side of a database; `bare`: values only, one row a line."""
         side = self.database(name, site)
-        return (
-            f"PGPASSWORD={self.secret(side.password)} {login(side, side.user)}{' -At' if bare else ''} -c {quoted(sql)}"
-        )
-
-    def psql_generated(self, name: str, site: str, sql: str) -> str:
-        """A statement whose rows are statements, which are then sent in turn."""
-        side = self.database(name, site)
-        asked = f"printf '%s\\n' {quoted(sql + chr(10) + chr(92) + 'gexec')}"
-        return f"{asked} | PGPASSWORD={self.secret(side.password)} {login(side, side.user)}"
+        password, asked = self.secret(side.password), " ".join(line.strip() for line in sql.splitlines())
+        return f"PGPASSWORD={password} {login(side, side.user)}{' -At' if bare else ''} -c {quoted(asked)}"
 
     def ssh(self, host: Host, command: str, *, change: bool = False) -> str:
         """A command run in a host's root; a change only on the machine that was meant."""
@@ -180,22 +131,8 @@ class Paper:
         region, _, name = rest.partition("/")
         return self.aws(region, "secretsmanager get-secret-value", secret_id=name, query="SecretString")
 
-    def service(self) -> str:
-        """Base URL of what users use. KeyError if the environment names no service."""
-        known = self.environment.service
-        if known is None:
-            raise KeyError("a service")
-        return f"{known.scheme}://{known.hostname}:{known.port}"
 
-    def entry(self, site: str) -> Address:
-        """Where users enter a site. KeyError if it has no entry."""
-        edge = self.site(site).edge
-        if edge is None:
-            raise KeyError(f"an entry in {site}")
-        return edge
-
-
-def tried(line: str) -> str:
+def if_it_answers(line: str) -> str:
     """A line that asks the side being left: silence is written down, not waited for."""
     return f"timeout 10 {line} || echo UNREACHABLE" if line.startswith("aws ") else f"{line} || echo UNREACHABLE"
 

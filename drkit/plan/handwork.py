@@ -12,7 +12,7 @@ def preparation(environment: Environment) -> list[str]:
     """Shell lines and words; they change nothing but two files in the home of whoever pastes them."""
     paper = Paper(environment, "", "")
     return [
-        "BEFORE YOU BEGIN, in every terminal (bash; the tools are aws, psql, ssh, curl, dig, jq):",
+        "# BEFORE YOU BEGIN, in every terminal (bash; the tools are aws, psql, ssh, curl and jq):",
         "",
         "set +H    # an exclamation mark is only that",
         "export AWS_PAGER= AWS_MAX_ATTEMPTS=2 AWS_STS_REGIONAL_ENDPOINTS=regional",

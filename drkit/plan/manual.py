@@ -47,7 +47,7 @@ def manual(
     """The whole page. `statuses` by step (none: nothing is done yet); `rendered`: parameters of steps that began."""
     statuses = statuses or {}
     drill = plan.scenario is not None
-    paper = Paper(environment, plan.source, plan.target, plan.mode, drill) if environment else None
+    paper = Paper(environment, plan.source, plan.target) if environment else None
     done = [step.id for step in plan.steps if statuses.get(step.id) in ("done", "skipped")]
     parts = [
         f"{plan.runbook}   FROM {plan.source} -> TO {plan.target}   {plan.environment.upper()}   {plan.account}",
@@ -66,7 +66,7 @@ def manual(
         parts += ["", f"The service is back when this holds:  {plan.recovered_when}"]
         for name, probe in plan.probes.items():
             if f"probes.{name}" in plan.recovered_when:
-                parts += _block("look", _exact(probe.params, catalog.find(probe.uses), paper))
+                parts += _block("look", shell_lines(probe.params, catalog.find(probe.uses), paper))
     return "\n".join(parts) + "\n"
 
 
@@ -121,7 +121,7 @@ def _command(step: PlanStep, params: dict[str, Json], entry: Entry | None, paper
     if step.kind == "when":
         return ["      ask    is this runbook needed? If not, skip every step of it"]
     verb = "look" if step.kind == "probe" else "do"
-    exact = _exact(params, entry, paper)
+    exact = shell_lines(params, entry, paper)
     if exact:
         return _block(verb, exact)
     return [f"      {verb:6} {_told(entry)}", f"      with   {step.uses} {_flat(params)}"]
@@ -135,7 +135,7 @@ def _stands_for(step: PlanStep) -> list[str]:
     return [f"      do     for each entry of {step.join.over}, in this order:", *body]
 
 
-def _exact(params: Mapping[str, Json], entry: Entry | None, paper: Paper | None) -> str | None:
+def shell_lines(params: Mapping[str, Json], entry: Entry | None, paper: Paper | None) -> str | None:
     """The shell lines, where the entry's author gave some; what another step will say is left to be filled in."""
     if entry is None or isinstance(entry, Gate) or entry.commander is None or paper is None:
         return None
@@ -152,7 +152,7 @@ def _check(step: PlanStep, params: dict[str, Json], entry: Entry | None, paper: 
     lines = []
     if isinstance(entry, Action):
         lines.append(f"      check  {entry.observe.name}: {_told(entry.observe)}")
-        lines += _block("", _exact(params, entry.observe, paper))
+        lines += _block("", shell_lines(params, entry.observe, paper))
         if entry.checker is not None and entry.checker.__doc__:
             lines.append(f"      must   be: {_first(entry.checker.__doc__)}")
     if step.verify:
