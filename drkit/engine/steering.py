@@ -129,7 +129,7 @@ def _resolve(run: Moves, order: Ordered) -> None:
         step.after = step.after or step.seen
         run.end(step, Status.DONE, f"{name} saw that it was done: {order.reason or 'no reason given'}")
     else:
-        step.consent = True
+        step.consent, step.doubtful = True, False
         run.again(step, f"{name} saw that it was not done")
 
 

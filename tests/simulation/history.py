@@ -72,6 +72,8 @@ class History:
                 process.fates.append(Fate(int(2 ** r.uniform(1, 10.5))))
         if r.random() < 0.35:
             process.fates += [Fate(int(2 ** r.uniform(3, 10)), r.choice([3.0, 12.0, 26.0, 60.0]))]
+        if r.random() < 0.15:
+            process.freezes_at_send = r.randint(1, 5)
         process.fates.sort(key=lambda fate: fate.step)
         self.processes.append(process)
         return process
@@ -192,7 +194,7 @@ def spells(r: random.Random, probability: float, longest_s: float) -> list[tuple
     """Times of trouble: from, to."""
     found: list[tuple[float, float]] = []
     while r.random() < probability:
-        start = r.uniform(0, 90)
+        start = r.expovariate(1 / 20)
         found.append((start, start + r.uniform(0.5, longest_s)))
     return found
 

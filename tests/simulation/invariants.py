@@ -53,7 +53,7 @@ class Aftermath:
     def account_of(self, sent: Sent) -> Account | None:
         """The journal of whoever sent it, unless another run of the machine's disk has replaced it."""
         found = self.by_machine.get(sent.process.machine.name)
-        return found if sent.process.machine.disk.process is not None else None
+        return found if sent.process.machine.disk is sent.journal else None
 
 
 Invariant = Callable[[Aftermath], Iterator[str]]
@@ -94,6 +94,16 @@ def an_intent_is_durable_before_its_effect(a: Aftermath) -> Iterator[str]:
     for sent, account in _sent(a):
         if not any(account.of(sent.step, e.Prepared, upto=sent.durable)):
             yield f"{sent.step} was sent at {sent.t:.1f} without an intent on disk"
+
+
+def what_was_before_is_recorded_once(a: Aftermath) -> Iterator[str]:
+    """A step has one intent, and whatever happens later neither its parameters nor what was there before change."""
+    for account in a.accounts:
+        steps = {row.fact.step for row in account.rows if isinstance(row.fact, e.Prepared)}
+        for id in sorted(steps):
+            intents = [seq for seq, _ in account.of(id, e.Prepared, e.AlreadySo)]
+            if len(intents) > 1:
+                yield f"{id} has intents at events {intents}"
 
 
 def nothing_completed_is_sent_again(a: Aftermath) -> Iterator[str]:
@@ -303,6 +313,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     the_chain_is_unbroken,
     replay_decides_the_same,
     an_intent_is_durable_before_its_effect,
+    what_was_before_is_recorded_once,
     nothing_completed_is_sent_again,
     needs_have_ended,
     what_must_not_be_repeated_takes_a_word,

@@ -96,10 +96,13 @@ class Process:
     fates: list[Fate] = field(default_factory=list)
     dies_at_append: int = 0
     dies_after: bool = False
+    freezes_at_send: int = 0
+    """Just before its n-th effect it is frozen, for longer than its lease lasts."""
     copied: Callable[[], int] = lambda: 0
     lease: EnvironmentLease | None = None
     steps: int = 0
     appends: int = 0
+    sends: int = 0
     dead: bool = False
     ended: bool = False
     froze: float = -math.inf
@@ -143,10 +146,20 @@ class Process:
         while self.fates and self.fates[0].step <= self.steps and not self.gone:
             fate = self.fates.pop(0)
             if fate.frozen_s:
-                self.froze = anyio.current_time()
-                self.frozen_until = self.froze + fate.frozen_s
+                self._freeze(fate.frozen_s)
             else:
                 self.die()
+
+    async def about_to_send(self) -> None:
+        """Between the check of the lease and the send."""
+        self.sends += 1
+        if self.sends == self.freezes_at_send:
+            self._freeze(75.0)
+        await self.gate()
+
+    def _freeze(self, seconds: float) -> None:
+        self.froze = anyio.current_time()
+        self.frozen_until = self.froze + seconds
 
     async def gate(self) -> None:
         """Nothing passes here while the process is frozen, and nothing once it is dead."""

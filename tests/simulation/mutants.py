@@ -23,6 +23,7 @@ from drkit.engine import (
     refusals,
     state,
     steering,
+    undoing,
     watching,
 )
 from drkit.engine.state import Phase, Status
@@ -310,6 +311,21 @@ def any_role_approves() -> Sequence[Patch]:
     return [(gates, "in_role", lambda by, claimed, role: True)]
 
 
+@mutant
+def questions_become_approvals() -> Sequence[Patch]:
+    """A question that a crash cut off is put again as the approval of the step that it was about."""
+    ask_again = moves.Moves.ask_again
+
+    def as_gate(self: Any, step: Any, ask: Any, why: str) -> None:
+        if "cut off" in why:
+            self.move(step, Phase.IDLE)
+            self.go(step, "ask", why)
+        else:
+            ask_again(self, step, ask, why)
+
+    return [(moves.Moves, "ask_again", as_gate)]
+
+
 # Fences
 
 
@@ -383,6 +399,12 @@ def believe_a_stale_look() -> Sequence[Patch]:
 
 
 @mutant
+def believe_that_nothing_is_left_to_undo() -> Sequence[Patch]:
+    """What is to be taken back and does not show yet is taken to have left nothing."""
+    return [(undoing, "settle_s", lambda catalog, guard: 0.0)]
+
+
+@mutant
 def forget_the_lease() -> Sequence[Patch]:
     """Nobody looks at the lease before an effect is sent."""
 
@@ -429,8 +451,8 @@ def renew_over_a_rival() -> Sequence[Patch]:
 
 
 @mutant
-def lease_counts_from_the_answer() -> Sequence[Patch]:
-    """The term is counted from the end of the run's first renewal for ever."""
+def lease_never_runs_out() -> Sequence[Patch]:
+    """Whoever got the lease once believes in it until told otherwise."""
 
     def forever(self: Any) -> float:
         return 0.0 if self._record is None else 5.0
@@ -440,14 +462,14 @@ def lease_counts_from_the_answer() -> Sequence[Patch]:
 
 @mutant
 def copy_claims_success() -> Sequence[Patch]:
-    """A copy that failed is said to be there."""
+    """What is to be in the state store is said to be there before it is."""
 
-    async def claims(self: Any) -> str | None:
-        await put(self)
-        return None
+    def claim(self: Any, upto: int) -> None:
+        want(self, upto)
+        self._inbox.put(e.Copied(upto=upto))
 
-    put = copy.JournalCopier._put
-    return [(copy.JournalCopier, "_put", claims)]
+    want = copy.JournalCopier.want
+    return [(copy.JournalCopier, "want", claim)]
 
 
 class _Handler:

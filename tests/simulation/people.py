@@ -25,7 +25,7 @@ LOSS_S = 3.0
 
 VERBS = {
     "pause": 2, "resume": 3, "retry": 3, "retry-changed": 1, "skip": 1.5, "done": 1.5, "resolve": 3, "answer": 6,
-    "abort": 0.5, "rollback": 1.2, "override-fence": 2, "note": 1, "until": 0.3, "step": 0.2, "nonsense": 0.3,
+    "abort": 0.5, "rollback": 2, "override-fence": 2, "note": 1, "until": 0.3, "step": 0.2, "nonsense": 0.3,
 }  # fmt: skip
 
 
@@ -128,14 +128,18 @@ class People:
             return order("skip", step.id, DANA)
         if self._world.on_its_way(name):
             return None
-        if self._world.is_lost(name) and step.undoes is not None and step.ended is Status.FAILED:
-            return order("skip", step.id, DANA)
+        if self._world.is_lost(name) and step.undoes is not None:  # there is nothing left to take back
+            if step.ended is Status.FAILED:
+                return order("skip", step.id, DANA)
+            return order("resolve", step.id, DANA, **{"as": "done"})
         if tried > 3 and self._world.now(name) != value and not (name == "west" and self._world.now("east")):
             self._world.set_by_hand(name, value)
         there = self._world.now(name) == value
         if step.ended is Status.UNCERTAIN:
             fence_done = there and step.plan.fences
             return order("resolve", step.id, DANA, **{"as": "done" if there and not fence_done else "not-done"})
+        if step.plan.fences and self._r.random() < 0.2:
+            return order("skip", step.id, DANA)  # which must be refused
         if step.plan.fences and tried == 2 and self._r.random() < 0.3:
             return order("override-fence", step.id, DANA, loss_s=LOSS_S)
         return order("done" if there and tried > 1 else "retry", step.id, DANA)

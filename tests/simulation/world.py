@@ -52,6 +52,7 @@ class Sent:
     lease_s: float
     durable: int
     """Rows in the sender's journal."""
+    journal: object
     copied: int
     """Rows in the state store."""
     fencing: int = 0
@@ -176,11 +177,11 @@ class Link(Provider):
         if word == "refuse":
             await process.sleep(takes_s)
             raise StepFailed("permission denied", world="untouched")
-        await process.gate()  # between the check of the lease and the send a process may be stopped for long
+        await process.about_to_send()
         now = anyio.current_time()
         sent = Sent(
             now, name, value, process, ctx.step, ctx.attempt, ctx.token, once, checked,
-            lease_s=process.lease_s(), durable=process.durable(), copied=process.copied(), fencing=ctx.fencing_token,
+            lease_s=process.lease_s(), durable=process.durable(), journal=process.machine.disk, copied=process.copied(), fencing=ctx.fencing_token,
             not_after=math.inf if ctx.not_after is None else ctx.not_after - process.machine.zero_s,
         )  # fmt: skip
         world.sent.append(sent)

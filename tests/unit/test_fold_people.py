@@ -452,3 +452,11 @@ def test_a_deadline_means_nothing_to_a_run_that_is_over_or_being_taken_back() ->
 def test_a_deadline_is_armed_again_by_whoever_resumes() -> None:
     f = Folding(step("a"), deadline_s=300.0)
     assert f.resumed() == ["prepare a", "timer"]
+
+
+def test_who_saw_that_it_was_not_done_ends_the_doubt_of_a_missing_tail() -> None:
+    f = Folding(step("a", uses="fake.put-ask"))
+    f.resumed(from_copy=True)
+    f.uncertain("a")
+    (command,) = f.commands(order("resolve", "a", as_="not-done"))
+    assert command.verb == "prepare" and "doubtful" not in command.args
