@@ -40,10 +40,11 @@ def test_a_seeded_bug_is_noticed(mutant: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_every_seeded_bug_is_noticed(mutant: str) -> None:
+def test_every_seeded_bug_is_noticed(mutant: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = noticed(mutant)
     assert found is not None, MUTANTS[mutant].sentence
-    print(f"{mutant}: after {found[0]} histories: {found[1][0]}")
+    with capsys.disabled():
+        print(f"\n{mutant}: noticed after {found[0]} histories: {found[1][0]}")
 
 
 @pytest.mark.soak

@@ -181,7 +181,8 @@ class Link(Provider):
         now = anyio.current_time()
         sent = Sent(
             now, name, value, process, ctx.step, ctx.attempt, ctx.token, once, checked,
-            lease_s=process.lease_s(), durable=process.durable(), journal=process.machine.disk, copied=process.copied(), fencing=ctx.fencing_token,
+            lease_s=process.lease_s(), durable=process.durable(),
+            journal=process.machine.disk, copied=process.copied(), fencing=ctx.fencing_token,
             not_after=math.inf if ctx.not_after is None else ctx.not_after - process.machine.zero_s,
         )  # fmt: skip
         world.sent.append(sent)
