@@ -59,7 +59,7 @@ def test_the_histories_are_eventful() -> None:
     fates: Counter[str] = Counter()
     outcomes: Counter[str | None] = Counter()
     deaths = freezes = machines = 0
-    for seed in range(80):
+    for seed in range(160):
         history = History(seed)
         history.live()
         deaths += sum(process.dead for process in history.processes)
