@@ -129,6 +129,26 @@ async def value(ctx: Context, p: Named) -> Value:
     return Value(value=await ctx.use(World).read(p.name), answered_by="world")
 
 
+class Begins(Params):
+    """How names begin."""
+
+    prefix: str
+    """Their first letters."""
+
+
+class Names(Observation):
+    """Names of the world."""
+
+    names: list[str] = []
+
+
+@probe("fake.names", side="neither")
+async def names(ctx: Context, p: Begins) -> Names:
+    """Which names there are."""
+    world = ctx.use(World)
+    return Names(names=sorted(name for name in world.values if name.startswith(p.prefix)), answered_by="world")
+
+
 @action("fake.put", observe=value, repeat="safe", side="neither", poll_s=0.05)
 async def put(ctx: Context, p: Put, before: Value) -> None:
     await ctx.use(World).write(p.name, p.to, ctx.token)

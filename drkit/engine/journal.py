@@ -27,7 +27,7 @@ from drkit.errors import JournalError, Tampered
 from drkit.model.events import GENESIS, SCHEMA, Row
 
 VERSION: Final = 1
-"""Of the tables. A journal of a newer version is refused, an older one is migrated when it is opened for writing."""
+"""Of the tables. A journal of a newer version is refused; there is no older one yet that would have to be migrated."""
 
 NEWER: Final = "E0602"
 """Code of the error that says so: such a journal is neither torn nor edited."""
