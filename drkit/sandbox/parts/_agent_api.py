@@ -117,7 +117,8 @@ class AgentApi:
         """What is so now. What the server itself says is null while it does not answer."""
         agent = self.agent
         running = agent.process is not None
-        role = "stopped"
+        # A server that has ended, and whose fence is not written down yet, is not called stopped: it could start again.
+        role = "stopping" if agent.draining and agent.memory.fenced is None else "stopped"
         if running:
             role = "standby" if agent.standby else "primary" if agent.may_write and agent.lease.valid else "promoting"
         return {
