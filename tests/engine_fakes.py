@@ -344,9 +344,9 @@ class Folding:
 
     def __init__(
         self, *steps: PlanStep, begin: bool = True, deadline_s: float | None = None,
-        scopes: Mapping[str, Any] | None = None, **more: Any,
+        scopes: Mapping[str, Any] | None = None, parameters: dict[str, Json] | None = None, **more: Any,
     ) -> None:  # fmt: skip
-        self.plan = plan(*steps, deadline_s=deadline_s, **({"scopes": scopes} if scopes else {}))
+        self.plan = plan(*steps, deadline_s=deadline_s, scopes=scopes or {}, parameters=parameters or {})
         self.run = Run(self.plan)
         self.facts: list[e.Fact] = []
         self.t = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_fakes import LOOK, MAX, Folding, order, plan, step
 
+from drkit.context import step_token
 from drkit.engine.decisions import compare
 from drkit.engine.fold import Run, replay
 from drkit.errors import Unobservable
@@ -274,3 +275,22 @@ def test_a_replay_arrives_at_the_same_state_and_the_same_commands() -> None:
     (difference,) = compare(rows)
     assert difference.row.seq == len(rows)
     assert [c.verb for c in difference.now] == ["prepare"]
+
+
+def test_no_two_steps_of_a_run_share_an_idempotency_token() -> None:
+    """What an API created for one of them must not pass for the other's; plain names keep the token they had."""
+    names = ("a-b", "a_b", "a/b", "undo:a-b", "undo-a-b")
+    tokens = {step_token("k7qd", name) for name in names}
+    assert len(tokens) == len(names)
+    assert step_token("k7qd", "a-b") == "drkit-k7qd-a-b"
+    assert all(set(token) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for token in tokens)
+
+
+def test_an_expression_may_read_results_and_parameters_together() -> None:
+    f = Folding(
+        step("a"), step("b", "a", params={"name": "b", "to": "${ steps.a.value + params.extra }"}),
+        parameters={"extra": 2},
+    )  # fmt: skip
+    f.prepared("a")
+    (command,) = f.commands(e.Done(step="a", attempt=1, after=LOOK))
+    assert command.args["params"] == {"name": "b", "to": 3}
