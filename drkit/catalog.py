@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, get_type_hints
 
 from drkit.context import Context
@@ -93,6 +94,10 @@ class Action(Generic[PT, OT]):
     undoer: Callable[[PT, OT, OT | None], Use | None] | None = None
     commander: Callable[[PT, Paper], str] | None = None
     fault: bool = False
+    lease: str | None = None
+    """What heals a fault at its target when we do not; None: nothing would, so it is irreversible."""
+    heal: Action[PT, OT] | None = None
+    """The action that heals a fault, whoever injected it."""
     mistakes: list[str] = field(default_factory=list)
 
     async def __call__(self, ctx: Context, params: PT, before: OT) -> None:
@@ -109,6 +114,21 @@ class Action(Generic[PT, OT]):
         self.undoer = function
         return function
 
+    def healed_by(
+        self, function: Callable[[Context, PT, OT], Awaitable[None]]
+    ) -> Callable[[Context, PT, OT], Awaitable[None]]:
+        """Decorator: what heals this fault; an action of its own, done when the fault is seen to be gone."""
+        healing: Action[PT, OT] = Action(
+            f"{self.name}.heal", function, self.observe, "safe", side=self.side, plane=self.plane, skippable=False,
+            irreversible="what is healed is broken again only by another fault", timeout_s=self.timeout_s,
+            poll_s=self.poll_s, doc=f"Heal what {self.name} broke, whoever did.", module=self.module,
+        )  # fmt: skip
+        healing.params = self.params
+        healing.checker = lambda params, now: _opposite[self.state(params, now)]
+        self.heal = healing
+        self.undoer = lambda params, before, after: healing.use(params)
+        return function
+
     def by_hand(self, function: Callable[[PT, Paper], str]) -> Callable[[PT, Paper], str]:
         """Decorator: the pure function that gives the shell lines with which a person does the same without drkit."""
         self.commander = function
@@ -123,6 +143,14 @@ class Action(Generic[PT, OT]):
         assert self.checker is not None, f"{self.name} has no check"  # refused at load
         answer = self.checker(params, now)
         return answer if isinstance(answer, State) else (State.HOLDS if answer else State.ABSENT)
+
+
+_opposite = {
+    State.HOLDS: State.ABSENT,
+    State.ABSENT: State.HOLDS,
+    State.IN_PROGRESS: State.IN_PROGRESS,
+    State.UNKNOWN: State.UNKNOWN,
+}
 
 
 @dataclass
@@ -172,6 +200,7 @@ def action(
     timeout_s: float = 60.0,
     poll_s: float = 0.2,
     fault: bool = False,
+    lease: str | None = None,
 ) -> Callable[[Callable[[Context, PT, OT], Awaitable[None]]], Action[PT, OT]]:
     """Declare an action: `async def f(ctx, params, before) -> None`. Its parameters extend the probe's."""
 
@@ -180,7 +209,7 @@ def action(
             name, function, observe, repeat,
             side=side, plane=plane, irreversible=irreversible, unfenced=unfenced, fences=fences, promotes=promotes,
             skippable=skippable and not fences, settle_s=settle_s, timeout_s=timeout_s, poll_s=poll_s, fault=fault,
-            doc=inspect.getdoc(function) or "", module=function.__module__,
+            lease=lease, doc=inspect.getdoc(function) or "", module=function.__module__,
         )  # fmt: skip
         hints = _hints(function, entry.mistakes, name)
         entry.params = _model(hints, 1, Params, entry.mistakes, name)
@@ -193,13 +222,16 @@ def action(
 
 
 def fault(
-    name: str, *, observe: Probe[Any, OT], repeat: Repeat = "safe", side: Side = "site", plane: Plane = "data",
-    timeout_s: float = 60.0, poll_s: float = 0.2,
+    name: str, *, observe: Probe[Any, OT], lease: str | None = None, irreversible: str | None = None,
+    repeat: Repeat = "safe", side: Side = "site", plane: Plane = "data", timeout_s: float = 60.0, poll_s: float = 0.2,
 ) -> Callable[[Callable[[Context, PT, OT], Awaitable[None]]], Action[PT, OT]]:  # fmt: skip
-    """Declare a fault: an action whose undo (heal) is not optional."""
+    """Declare a fault: an action that is healed (`healed_by`) and heals itself (`lease` says what does it).
+
+    One that cannot is `irreversible`: never injected unattended, and only with two persons' consent.
+    """
     return action(
         name, observe=observe, repeat=repeat, side=side, plane=plane, skippable=False, timeout_s=timeout_s,
-        poll_s=poll_s, fault=True,
+        poll_s=poll_s, fault=True, lease=lease, irreversible=irreversible,
     )  # fmt: skip
 
 
@@ -214,16 +246,17 @@ class Catalog:
 
     @cached_property
     def _subjects(self) -> dict[str, str]:
-        """Module by subject: `aws.ec2` is a subject of its own beside `aws`."""
+        """Module by subject: `aws.ec2` is a subject of its own beside `aws`; one that has a file of its own, an entry's
+        whole name."""
         return {point.name: point.value for point in entry_points(group=GROUP)}
 
     def find(self, name: str) -> Entry | None:
         """The entry called `name`, or None; loads its subject on first use."""
         if name not in self._entries:
-            subjects = [subject for subject in self._subjects if name.startswith(subject + ".")]
-            for subject in set(subjects) - self._loaded:
-                self._loaded.add(subject)
-                self.add([self._subjects[subject]])
+            subjects = {subject for subject in self._subjects if f"{name}.".startswith(f"{subject}.")}
+            modules = {self._subjects[subject] for subject in subjects - self._loaded}
+            self._loaded |= subjects
+            self.add(sorted(modules))
         return self._entries.get(name)
 
     def entry(self, name: str) -> Entry:
@@ -248,8 +281,8 @@ class Catalog:
         found: dict[str, Entry] = {}
         mistakes: list[str] = []
         for module in modules:
-            for entry in vars(import_module(module)).values():
-                if isinstance(entry, Probe | Action | Gate) and entry.module == module:
+            for entry in _declared(import_module(module)):
+                if entry.module == module:
                     mistakes += entry.mistakes + (_incomplete(entry) if isinstance(entry, Action) else [])
                     other = found.get(entry.name) or self._entries.get(entry.name)
                     if other is not None and other is not entry:
@@ -262,6 +295,12 @@ class Catalog:
     def digest(self, names: Iterable[str]) -> str:
         """Digest of what the entries called `names` declare: goes into a run's first event."""
         return digest({name: _declaration(self.entry(name)) for name in sorted(set(names))})
+
+
+def _declared(module: ModuleType) -> list[Entry]:
+    """The entries that a module holds, each fault with its heal."""
+    found = [entry for entry in vars(module).values() if isinstance(entry, Probe | Action | Gate)]
+    return found + [entry.heal for entry in found if isinstance(entry, Action) and entry.heal is not None]
 
 
 def _declaration(entry: Entry) -> dict[str, Any]:
@@ -304,8 +343,10 @@ def _incomplete(entry: Action[Any, Any]) -> list[str]:
         mistakes.append(f"{entry.name} has no check: declare one with @{entry.apply.__name__}.check.")
     if (entry.undoer is None) == (entry.irreversible is None):
         mistakes.append(f"{entry.name} needs exactly one of @{entry.apply.__name__}.undo and irreversible=...")
-    if entry.fault and entry.undoer is None:
-        mistakes.append(f"{entry.name} is a fault without undo: nothing could heal it.")
+    if entry.fault and (entry.heal is None) != (entry.irreversible is not None):
+        mistakes.append(f"{entry.name} is a fault: it needs exactly one of healed_by and irreversible=...")
+    if entry.fault and (entry.lease is None) != (entry.heal is None):
+        mistakes.append(f"{entry.name} is a fault: lease= says what heals it when drkit does not.")
     missing = [key for key in entry.observe.params.model_fields if key not in entry.params.model_fields]
     if missing:
         mistakes.append(

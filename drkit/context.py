@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar, cast
 
 from drkit.model.environment import Environment, SecretRef, Site
+from drkit.model.events import Fact
 from drkit.model.ports import Clock
 from drkit.model.values import Json
 
@@ -109,6 +110,8 @@ class Context:
     """For a step that promotes: the fences before it that were overridden."""
     scratch: dict[str, str] = field(default_factory=dict)
     """What the action found out and wants in the run's log; redacted before it is written."""
+    tell: Callable[[Fact], None] = lambda fact: None
+    """Reports a fact beside the step's outcome: what became of a fault."""
 
     @property
     def token(self) -> str:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
-from drkit.catalog import Action, Catalog
+from drkit.catalog import Action, Catalog, Entry
 from drkit.errors import CatalogError, Refused
 from drkit.model.params import Use
 from drkit.model.plan import PlanStep
 from drkit.model.runbook import StepSpec
 from drkit.model.scenario import MethodStep, Scenario
+from drkit.model.values import Json
 
 HEAL = "heal-"
+
+#: A fault that is held for its `duration` is healed by us; the lease is for when we are not there.
+LEASE_MARGIN_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Parts:
         return self.steady + self.inject
 
 
-def parts(scenario: Scenario) -> Parts:
+def parts(scenario: Scenario, catalog: Catalog) -> Parts:
     """The steps of a scenario that come before any runbook, and the runbooks it names."""
     watch = next(iter(scenario.probes.values()), None)
     if scenario.steady_state and watch is None:
@@ -49,11 +53,19 @@ def parts(scenario: Scenario) -> Parts:
             )
         )  # fmt: skip
     inject = [
-        StepSpec(id=step.id, uses=step.inject, with_=step.with_, title="inject")
+        StepSpec(id=step.id, uses=step.inject, with_=_leased(step, catalog), title="inject")
         for step in scenario.method
         if step.inject is not None
     ]
     return Parts(tuple(steady), tuple(inject), tuple(step for step in scenario.method if step.run is not None))
+
+
+def _leased(step: MethodStep, catalog: Catalog) -> dict[str, Json]:
+    """The parameters of a fault, with the lease that `duration` asks for. Without one, the fault's own default."""
+    entry = catalog.find(step.inject or "")
+    if step.duration is None or entry is None or "lease_s" not in entry.params.model_fields:
+        return dict(step.with_)
+    return {"lease_s": step.duration + LEASE_MARGIN_S} | step.with_
 
 
 def heals(scenario: Scenario, injected: Iterable[PlanStep], catalog: Catalog) -> list[tuple[str, Use]]:
@@ -71,8 +83,10 @@ def heals(scenario: Scenario, injected: Iterable[PlanStep], catalog: Catalog) ->
     return found[::-1]
 
 
-def heal(entry: Any, step: PlanStep) -> Use | None:
-    """The use that takes this fault back. CatalogError if the entry is no fault."""
-    if not isinstance(entry, Action) or not entry.fault or entry.undoer is None:
+def heal(entry: Entry, step: PlanStep) -> Use | None:
+    """The use that takes this fault back; None for one that cannot be. CatalogError if the entry is no fault."""
+    if not isinstance(entry, Action) or not entry.fault:
         raise CatalogError([f"{step.uses} is not a fault: only what can be healed may be injected."])
-    return entry.undoer(entry.params.model_validate(step.params, strict=False), None, None)
+    if entry.heal is None:
+        return None
+    return entry.heal.use(entry.params.model_validate(step.params, strict=False))

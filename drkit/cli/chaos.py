@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drkit.cli import drill, seen
+from drkit.cli import compose, drill, seen
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
+from drkit.cli.steer import order
 from drkit.errors import DrkitError, Exit, UsageError
 
 if TYPE_CHECKING:
-    from drkit.cli.seen import Seen
-    from drkit.engine.state import StepState
+    from drkit.cli.launch import Waiting
     from drkit.model.environment import Environment
-    from drkit.model.plan import Plan
+    from drkit.model.faults import Marker, Markers
 
 group = typer.Typer(no_args_is_help=True, help="Break something on purpose, and heal it.")
 
@@ -47,37 +46,30 @@ def run(
     raise typer.Exit(int(code))
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A fault that was injected and not healed, as the journals on this machine tell it."""
-
-    run: str
-    step: str
-    fault: str
-    params: dict[str, Any]
-    heal: dict[str, Any]
-    alive: bool
-    """Its run is still being carried out."""
-
-
 @group.command("leftovers")
 def leftovers(ctx: typer.Context) -> None:
-    """Faults that were injected and never healed. Exit 10 if there are any."""
+    """Faults that are not healed, as their targets say; nothing else is asked. Exit 1 if there are any.
+
+    A target that does not answer may hold some: it is named, and counts.
+    """
     settings: Settings = ctx.obj
     environment = environments.load(settings)
-    found = unhealed(environment)
+    found = look(environment)
     settings.say.result(
-        [asdict(left) for left in found],
+        {"schema": "drkit.leftovers/1", **found.model_dump(mode="json", exclude={"answered_by"})},
         lambda: settings.say.table(
-            ("run", "step", "fault", "its run"),
-            [(f.run, f.step, f.fault, "goes on" if f.alive else "is over") for f in found],
+            ("fault", "at", "state", "heals itself", "run", "step"),
+            [(m.fault, m.where, m.state, _within(m), m.run or "", m.step or "") for m in found.markers],
         ),
     )
-    if not found:
-        settings.say.note(f"Nothing is left broken in {environment.name}, as far as this machine's journals know.")
-        return
-    settings.say.next(f"drkit chaos stop --all --env {environment.name}")
-    raise typer.Exit(int(Exit.CHANGES))
+    for silent in found.silent:
+        settings.say.warn(f"Unknown what is left there: {silent}")
+    if found.markers:
+        settings.say.next(f"drkit chaos stop --all --env {environment.name}")
+    elif not found.silent:
+        settings.say.note(f"Nothing is left broken in {environment.name}.")
+    if found.markers or found.silent:
+        raise typer.Exit(int(Exit.FAILED))
 
 
 @group.command("stop")
@@ -86,110 +78,83 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", help="Every fault of every run.")] = False,
     run: Annotated[str | None, typer.Option("--run", help="Only the faults of this run.")] = None,
 ) -> None:
-    """Heal what was broken: aborts drills that go on, and undoes every fault that is still there."""
+    """Heal what was broken: ends drills that go on here, and heals every fault that a target remembers."""
     from drkit.cli import launch
-    from drkit.cli.steer import order
-    from drkit.engine.runs import Request
 
     settings: Settings = ctx.obj
     if everything == (run is not None):
         raise UsageError("say which: --all, or --run RUN", hint="drkit chaos stop --all")
     environment = environments.load(settings)
-    found = [left for left in unhealed(environment) if run in (None, left.run)]
-    for going in dict.fromkeys(left.run for left in found if left.alive):
-        settings.say.note(f"Ending {going}, which goes on")
-        order(seen.find(going), "abort", reason="drkit chaos stop")
-        _wait_over(going)
-    found = [left for left in unhealed(environment) if run in (None, left.run)]
-    if not found:
-        settings.say.note(f"Nothing is broken in {environment.name}, as far as this machine's journals know.")
-        return
+    for going in drills(environment):
+        if run in (None, going):
+            settings.say.note(f"Ending {going}, which goes on")
+            order(seen.find(going), "abort", reason="drkit chaos stop")
+            _wait_over(going)
+    found = look(environment)
+    for silent in found.silent:
+        settings.say.warn(f"Unknown what is left there: {silent}")
+    markers = [marker for marker in found.markers if run in (None, marker.run)]
+    if not markers:
+        settings.say.note(f"Nothing is left broken in {environment.name}, as far as it answers.")
+        raise typer.Exit(int(Exit.FAILED if found.silent else Exit.DONE))
+    code = launch.follow(settings, heal(environment, markers), detach=False)
+    raise typer.Exit(int(Exit.FAILED if found.silent and code is Exit.DONE else code))
+
+
+def look(environment: Environment) -> Markers:
+    """What every target of the environment remembers."""
+    import anyio
+
+    from drkit.catalog import Catalog
+    from drkit.chaos.leftovers import leftovers
+
+    regions = environment.regions or (environment.name,)
+
+    async def asked() -> Markers:
+        async with compose.reach(environment, regions[0], regions[-1], mode="ungraceful") as ctx:
+            return await leftovers(ctx, Catalog())
+
+    return anyio.run(asked)
+
+
+def heal(environment: Environment, markers: list[Marker]) -> Waiting:
+    """Begin a run that heals these faults. It has a lease of its own: whoever broke things may still hold the other."""
+    from drkit.catalog import Catalog
+    from drkit.chaos.leftovers import healing
+    from drkit.cli import launch
+    from drkit.engine.runs import Request
+
     with launch.waiting(foreground=False) as waiting:
         request = Request(
-            run=waiting.folder.id, kind="run", plan=healing(environment, found), environment=environment,
+            run=waiting.folder.id, kind="heal", plan=healing(environment, markers, Catalog()), environment=environment,
             by=launch.me(environment), wall=time.time(), drill=True, project=str(Path.cwd()),
         )  # fmt: skip
         waiting.begin(request)
-    raise typer.Exit(int(launch.follow(settings, waiting, detach=False)))
+    return waiting
 
 
-def unhealed(environment: Environment) -> list[Leftover]:
-    """Injected faults of this environment's runs on this machine for which no heal is journaled, the oldest first."""
+def drills(environment: Environment) -> list[str]:
+    """Runs of this machine that break things in the environment on purpose, and are being carried out now."""
     from drkit.engine.runs import all_runs
 
-    found: dict[tuple[str, str], Leftover] = {}
+    found = []
     for folder in all_runs():
-        if not folder.journal.exists() or folder.request().environment.name != environment.name:
+        if not folder.journal.exists():
             continue
-        look = seen.read(folder)
-        if look.run is None:
-            continue
-        _healed(look, found)
-        for step in look.state.steps.values():
-            if step.plan.part == "inject" and step.intent and not _is_healed(step, look):
-                heal = _heal(step)
-                found[folder.id, step.id] = Leftover(
-                    folder.id, step.id, step.plan.uses, dict(step.params or step.plan.params), heal, look.alive
-                )
-    return list(found.values())
+        request = folder.request()
+        if request.environment.name == environment.name and request.drill and request.kind != "heal":
+            look = seen.read(folder)
+            if look.run is not None and look.alive and look.state.outcome is None:
+                found.append(folder.id)
+    return found
 
 
-def healing(environment: Environment, found: list[Leftover]) -> Plan:
-    """One plan that undoes each of these faults, the last one first, independently of each other."""
-    from drkit import __version__
-    from drkit.catalog import Catalog
-    from drkit.model.plan import Plan, PlanStep
-    from drkit.model.values import digest
+def _within(marker: Marker) -> str:
+    from drkit.model.values import show_duration
 
-    catalog = Catalog()
-    steps: list[PlanStep] = []
-    for number, left in enumerate(reversed(found), start=1):
-        entry = catalog.entry(str(left.heal["uses"]))
-        steps.append(
-            PlanStep(
-                id=f"heal-{left.run}-{left.step}", number=number, uses=entry.name, kind="action",
-                title=f"heal {left.fault} of run {left.run}", params=left.heal["params"],
-                timeout_s=getattr(entry, "timeout_s", 60.0), repeat=getattr(entry, "repeat", "safe"),
-                site=left.params.get("site"), part="heal", heals=left.step,
-            )
-        )  # fmt: skip
-    regions = environment.regions
-    return Plan(
-        schema="drkit.plan/1", runbook="chaos-stop", runbook_digest=digest([s.model_dump(mode="json") for s in steps]),
-        environment=environment.name, environment_kind=environment.kind, account=environment.account,
-        source=regions[0], target=regions[-1], steps=tuple(steps), catalog=catalog.digest(s.uses for s in steps),
-        drkit=__version__,
-    )  # fmt: skip
-
-
-def _healed(look: Seen, found: dict[tuple[str, str], Leftover]) -> None:
-    """Take out what a later `chaos stop` has healed."""
-    for step in look.state.steps.values():
-        if step.plan.part == "heal" and step.id.startswith("heal-") and step.status.value in ("done", "skipped"):
-            for run, name in list(found):
-                if step.id == f"heal-{run}-{name}":
-                    del found[run, name]
-
-
-def _is_healed(step: StepState, look: Seen) -> bool:
-    if step.status.value in ("compensated",):
-        return True
-    return any(
-        other.plan.heals == step.id and other.status.value in ("done", "skipped") for other in look.state.steps.values()
-    )
-
-
-def _heal(step: StepState) -> dict[str, Any]:
-    """The use that takes the fault back: journaled with the step, else asked of the fault itself."""
-    from drkit.catalog import Catalog
-    from drkit.chaos.compile import heal
-
-    if step.undo is not None and "uses" in step.undo:
-        return {"uses": step.undo["uses"], "params": step.undo["params"]}
-    use = heal(Catalog().entry(step.plan.uses), step.plan)
-    if use is None:
-        raise DrkitError(f"{step.plan.uses} does not say how it is healed")
-    return {"uses": use.uses, "params": use.params}
+    if marker.expires_in_s is None:
+        return "no: its lease is gone"
+    return f"in {show_duration(max(marker.expires_in_s, 0))}"
 
 
 def _wait_over(run: str) -> None:

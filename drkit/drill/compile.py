@@ -51,7 +51,7 @@ def compile_drill(
     )
     if mistakes or (runbook is not None and runbook.mistakes):
         raise FileError([*mistakes, *(runbook.mistakes if runbook is not None else ())])
-    around = _around(scenario, None if runbook is None else runbook.spec)
+    around = _around(scenario, None if runbook is None else runbook.spec, catalog)
     whole = resolve(
         _loaded(scenario if runbook is None else runbook, around), environment, catalog,
         source=source, target=target, mode="ungraceful", parameters=dict(parameters or {}), changed_by="--set",
@@ -65,10 +65,10 @@ def policy(scenario: Scenario) -> dict[str, Json]:
     return {"name": scenario.metadata.name, **scenario.approvals}
 
 
-def _around(scenario: LoadedScenario, runbook: Runbook | None) -> Runbook:
+def _around(scenario: LoadedScenario, runbook: Runbook | None, catalog: Catalog) -> Runbook:
     """One runbook with the scenario's steps before the runbook's own."""
     spec = scenario.spec
-    before = _chain(parts(spec).first)
+    before = _chain(parts(spec, catalog).first)
     steps, decide, probes = list(before), None, dict(spec.probes)
     parameters = dict(spec.parameters)
     if runbook is not None:
@@ -123,7 +123,7 @@ def _detection(runbook: Runbook, after: str) -> list[StepSpec]:
 
 def _marked(plan: Plan, scenario: LoadedScenario, runbook: Loaded | None, catalog: Catalog) -> Plan:
     """The plan with each step's part named, and the heals behind everything else."""
-    pieces = parts(scenario.spec)
+    pieces = parts(scenario.spec, catalog)
     part_of = {step.id: "steady" for step in pieces.steady} | {step.id: "inject" for step in pieces.inject}
     own = {step.id for step in runbook.spec.steps} if runbook is not None else set()
     steps = [

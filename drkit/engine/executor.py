@@ -85,7 +85,10 @@ class Executor:
         }  # fmt: skip
 
     async def carry_out(self, command: Command, report: Report) -> None:
-        """Do it and report exactly one fact (none if it was cancelled before anything could be said)."""
+        """Do it and report how it ended as exactly one fact (none if it was cancelled before anything could be said).
+
+        Beside it an action may have told what became of a fault.
+        """
         attempt = _attempt(command)
         step = command.step or ""
         sent = command.verb in ("apply", "recover")
@@ -97,7 +100,7 @@ class Executor:
             elif command.verb == "answer":
                 fact = e.Answered(step=step, **_answer(command))
             else:
-                fact = await self._verbs[command.verb](self._job(command))
+                fact = await self._verbs[command.verb](self._job(command, report))
         except anyio.get_cancelled_exc_class():
             report(e.Interrupted(step=step, attempt=attempt, sent=sent))
             raise
@@ -112,7 +115,7 @@ class Executor:
 
     # What a command means
 
-    def _job(self, command: Command) -> Job:
+    def _job(self, command: Command, report: Report) -> Job:
         args = command.args
         if args.get("broken"):
             raise CannotStart(str(args["broken"]))
@@ -121,7 +124,9 @@ class Executor:
         if isinstance(entry, Gate):
             raise CannotStart(f"{step.uses} is an approval, not something to carry out")
         attempt = _attempt(command)
-        ctx = self._scene.context(step.id, attempt, args.get("overrides"))
+        ctx = self._scene.context(
+            step.id, attempt, args.get("overrides"), tell=lambda fact: report(redacted(fact, self._secrets))
+        )
         deadline = self._clock.monotonic() + step.timeout_s
         return Job(command, step, entry, validated(entry, args["params"]), attempt, ctx, deadline)
 

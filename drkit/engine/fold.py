@@ -117,6 +117,9 @@ class Run(Moves):
     def _measured(self, fact: e.Measured) -> None:
         self.state.readings.append(fact.readings)
 
+    def _fault_changed(self, fact: e.FaultChanged) -> None:
+        self.state.faults[fact.id] = fact.state
+
     def _finished(self, fact: e.Finished) -> None:
         state = self.state
         state.outcome, state.why, state.finished_t = fact.outcome, fact.why, fact.t
@@ -320,6 +323,7 @@ _HANDLERS: dict[type[Fact], Callable[[Run, Any], None]] = {
     e.Noted: Run._noted,
     e.Fired: Run._fired,
     e.Measured: Run._measured,
+    e.FaultChanged: Run._fault_changed,
     e.Finished: Run._finished,
 }
 

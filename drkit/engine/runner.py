@@ -31,7 +31,7 @@ from drkit.engine.inbox import ThreadInbox
 from drkit.engine.journal import SqliteStore
 from drkit.engine.lease import LONGEST_CALL_S, EnvironmentLease
 from drkit.engine.orders import OrderDesk, identity
-from drkit.engine.runs import RunFolder, Start
+from drkit.engine.runs import Request, RunFolder, Start
 from drkit.engine.spawning import Spawned, spawn, wait_for_go
 from drkit.engine.state import RunState, Status
 from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refused
@@ -112,7 +112,7 @@ class _Runner:
         self.request, self.start = folder.request(), folder.take_start()
         self.clock = SystemClock()
         self.lease = EnvironmentLease(
-            means.objects, self.request.environment.name, self.clock, longest_call_s=_longest(run.state.plan)
+            means.objects, _locked_name(self.request), self.clock, longest_call_s=_longest(run.state.plan)
         )
         self.driver: Driver | None = None
         self.inbox: ThreadInbox | None = None
@@ -301,6 +301,12 @@ class _Runner:
         """Into the run's log (or the terminal, in the foreground), without any secret."""
         with suppress(OSError):  # the disk that is full for the journal is full for the log too
             print(self.means.secrets.redact(line), file=sys.stderr, flush=True)
+
+
+def _locked_name(request: Request) -> str:
+    """What the run locks: its environment, or, to heal what others broke there, only the healing."""
+    name = request.environment.name
+    return f"{name}.heal" if request.kind == "heal" else name
 
 
 async def _attach(means: Means, inbox: ThreadInbox) -> None:

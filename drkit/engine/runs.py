@@ -36,7 +36,7 @@ class Request(BaseModel):
 
     run: str
     kind: str
-    """failover | failback | drill | run"""
+    """failover | failback | drill | run | heal"""
     plan: Plan
     environment: Environment
     by: dict[str, Json]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from drkit.catalog import Action, Catalog, Probe
 from drkit.context import Context, Override, Providers, Secrets
 from drkit.engine.watching import observe_once
+from drkit.model.events import Fact
 from drkit.model.observation import Observation, Verdict
 from drkit.model.params import Params
 from drkit.model.plan import Plan, PlanProbe
@@ -71,7 +72,9 @@ class Scene:
         self.origin = socket.gethostname()
         self._evaluate = evaluate
 
-    def context(self, step: str, attempt: int, overrides: Json = None) -> Context:
+    def context(
+        self, step: str, attempt: int, overrides: Json = None, *, tell: Callable[[Fact], None] = lambda fact: None
+    ) -> Context:
         """What an action or probe is given. `not_after` is as the lease stands now; `overrides` as in the command."""
         lasts_s = self.lease.remaining_s() if self.lease is not None else None
         return Context(
@@ -79,7 +82,7 @@ class Scene:
             run=self.run, step=step, source=self.plan.source, target=self.plan.target, mode=self.plan.mode,
             drill=self.drill, attempt=attempt, fencing_token=self.fencing_token,
             not_after=None if lasts_s is None else self.clock.monotonic() + lasts_s,
-            overrides=tuple(_override(told) for told in overrides) if isinstance(overrides, list) else (),
+            overrides=tuple(_override(told) for told in overrides) if isinstance(overrides, list) else (), tell=tell,
         )  # fmt: skip
 
     async def answer(

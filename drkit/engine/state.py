@@ -225,6 +225,8 @@ class RunState:
         """Fences passed without being observed: step, persons, stated loss."""
         self.notes: list[dict[str, Json]] = []
         self.readings: list[dict[str, Json]] = []
+        self.faults: dict[str, str] = {}
+        """What the ledger last said of a fault, by the step that injects it: armed, injected, healed."""
         # Counted by the fold, so that no question about the whole costs more than a look.
         self.busy = 0
         self.unsettled = 0

@@ -16,6 +16,10 @@ from drkit.model.values import Duration, Json
 Port = Annotated[int, Ge(1), Le(65535)]
 
 
+#: What a host keeps to itself, from nothing to everything: what a fault may touch there follows from it.
+Isolation = Literal["none", "mount-ns", "netns", "machine"]
+
+
 class Frozen(BaseModel):
     """Base of everything read from files: immutable, unknown keys are mistakes."""
 
@@ -84,7 +88,8 @@ class Host(Frozen):
     """The server's public key, one OpenSSH line without the host field; anything else is refused."""
     machine_id: str
     """What `cat etc/machine-id` in the host's root must answer (host-identity interlock)."""
-    isolation: Literal["none", "mount-ns", "netns"] = "none"
+    isolation: Isolation = "none"
+    """What it keeps to itself: nothing (it shares a machine), its mounts, also its network, or all (`machine`)."""
     roles: tuple[str, ...] = ()
 
 

@@ -282,7 +282,11 @@ class Measured(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultChanged(Fact):
-    """An entry of the fault ledger: intent, injected, verified, healed, clean, failed."""
+    """An entry of the fault ledger, between a fault's intent and its outcome, which are those of its step.
+
+    `id` is the step that injects; `state` is `armed` (its lease was seen), `injected` or `healed` (`detail["by"]`:
+    drkit, lease or sweep). What happened at the target is told here; that it was observed, is the step's own *done*.
+    """
 
     kind: ClassVar[str] = "fault.changed"
     fault: str

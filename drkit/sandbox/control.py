@@ -1,7 +1,8 @@
 """The world's control API: HTTP on loopback, inside the supervisor.
 
 GET  /status                             parts, links, outages
-POST /outage      {region}               cut its links and kill its processes in one instant
+GET  /faults                             outages that somebody injected, with their ends
+POST /outage      {region, lease_s?, meta?}  cut its links and kill its processes in one instant; it ends by itself
 POST /restore     {region}               mend the links, start its parts; a former primary stays fenced
 POST /links/NAME  {delay_s?, cut?, reset?}
 POST /replication {mode: sync|async}
@@ -50,8 +51,11 @@ class Control:
             match request.method, request.path.strip("/").split("/"):
                 case "GET", ["status"]:
                     return answer(self.status())
+                case "GET", ["faults"]:
+                    shown = [lapse.shown() for lapse in self.supervisor.outages.values()]
+                    return answer({"faults": [one for one in shown if one is not None]})
                 case "POST", ["outage"]:
-                    return answer(await self.outage(_region(body)))
+                    return answer(await self.outage(_region(body), body.get("lease_s"), body.get("meta")))
                 case "POST", ["restore"]:
                     return answer(await self.restore(_region(body)))
                 case "POST", ["links", name]:
@@ -85,11 +89,16 @@ class Control:
             "outages": sorted(self.supervisor.outages),
         }
 
-    async def outage(self, region: str) -> dict[str, Any]:
+    async def outage(self, region: str, lease_s: float | None, meta: dict[str, Any] | None) -> dict[str, Any]:
         """Black the region out; then let its cloud endpoints, whose processes live outside, refuse.
 
-        Answers when the kernel has cleared away what was killed: on a busy machine that is not the same instant.
+        The lease runs before the first link is cut. Answers when the kernel has cleared away what was killed: on a busy
+        machine that is not the same instant.
         """
+        if lease_s is not None and not (isinstance(lease_s, int | float) and lease_s > 0):
+            raise ValueError(f"lease_s is a number of seconds, not {lease_s!r}")
+        if region not in self.supervisor.outages:  # asked twice, it ends when it was to end
+            self.supervisor.outages.begin(region, lease_s, meta, self.restore)
         killed = self.supervisor.black_out(region)
         await self._set_endpoints(region, "refuse")
         await asyncio.to_thread(wait_gone, killed, within_s=5.0)
@@ -103,7 +112,7 @@ class Control:
                 # The replication link ends in both regions: it stays cut while the other one is dark.
                 if link.name != "replication" or other(region) not in supervisor.outages:
                     await link.mend()
-            supervisor.outages.discard(region)
+            supervisor.outages.over(region)
             names = [part.name for part in supervisor.parts.values() if part.site == region and not part.running]
             changes: dict[str, dict[str, Any]] = {
                 f"agent-{region}": {"fenced": f"{region} came back after an outage"},

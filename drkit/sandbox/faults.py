@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from drkit.catalog import action, fault, probe
+from drkit.catalog import fault, probe
 from drkit.context import Context
+from drkit.errors import DrkitError
+from drkit.model.events import FaultChanged
+from drkit.model.faults import Leased, Marker, Markers, fault_key
 from drkit.model.observation import Observation, State
-from drkit.model.params import Params, SiteName, Use
+from drkit.model.params import Params, SiteName
+from drkit.model.values import Json
 from drkit.sandbox.remote import World
 
 
@@ -42,36 +46,46 @@ async def state(ctx: Context, p: Region) -> RegionState:
     )
 
 
-@fault("region.outage", observe=state, repeat="safe")
-async def outage(ctx: Context, p: Region, before: RegionState) -> None:
+class Outage(Region, Leased):
+    """A region that is to be dark for a while."""
+
+
+@fault("region.outage", observe=state, lease="the sandbox's supervisor")
+async def outage(ctx: Context, p: Outage, before: RegionState) -> None:
     """SIGKILL every process of a region and cut all its links in the same instant; its AWS endpoint refuses."""
-    await ctx.use(World).change("/outage", {"region": p.site})
+    key = fault_key(outage.name, p)
+    meta = {"key": key, "fault": outage.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
+    await ctx.use(World).change("/outage", {"region": p.site, "lease_s": p.lease_s, "meta": meta})
+    detail: dict[str, Json] = {"key": key, "lease": "supervisor", "left_s": p.lease_s}
+    for state in ("armed", "injected"):
+        ctx.tell(FaultChanged(fault=outage.name, id=ctx.step, state=state, detail=dict(detail)))
 
 
 @outage.check
-def dark(p: Region, now: RegionState) -> State:
-    """Nothing runs and nothing is carried."""
+def dark(p: Outage, now: RegionState) -> State:
+    """Nothing runs and nothing is carried; absent only when all of it is back."""
     if now.outage and now.running == 0 and now.links_cut == now.links:
         return State.HOLDS
-    return State.IN_PROGRESS if now.outage else State.ABSENT
+    return State.IN_PROGRESS if now.outage or now.running < now.parts or now.links_cut else State.ABSENT
 
 
-@action(
-    "region.restore", observe=state, repeat="safe", skippable=False,
-    irreversible="a region that is back is taken down again only by another fault",
-)  # fmt: skip
-async def restore(ctx: Context, p: Region, before: RegionState) -> None:
+@outage.healed_by
+async def back(ctx: Context, p: Outage, before: RegionState) -> None:
     """Power and network come back. A former writer stays fenced: it starts, and refuses every write."""
     await ctx.use(World).change("/restore", {"region": p.site})
 
 
-@restore.check
-def back(p: Region, now: RegionState) -> bool:
-    """Everything runs and every link carries."""
-    return not now.outage and now.running == now.parts and now.links_cut == 0
+class Nothing(Params):
+    """No parameters."""
 
 
-@outage.undo
-def heal(p: Region, before: RegionState, after: RegionState | None) -> Use | None:
-    """Bring the region back."""
-    return restore.use(p)
+@probe("sandbox.faults", side="neither")
+async def left(ctx: Context, p: Nothing) -> Markers:
+    """Outages of the sandbox that somebody injected; none where there is no sandbox."""
+    if ctx.environment.control is None:
+        return Markers()
+    try:
+        found = await ctx.use(World).faults()
+    except DrkitError as silent:
+        return Markers(silent=(f"sandbox: {silent.message}",))
+    return Markers(markers=tuple(Marker(where=f"region {one['params']['site']}", **one) for one in found))

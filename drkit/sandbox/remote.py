@@ -31,6 +31,11 @@ class World:
         """Parts, links and outages as they are now."""
         return _body(await self._http.request("GET", f"{self._control}/status", timeout_s=5))
 
+    async def faults(self) -> list[dict[str, Any]]:
+        """Outages that somebody injected, with their ends."""
+        found = _body(await self._http.request("GET", f"{self._control}/faults", timeout_s=5))["faults"]
+        return list(found)
+
     async def change(self, path: str, body: dict[str, Any], *, timeout_s: float = 30) -> dict[str, Any]:
         """Ask for a change. StepFailed with the supervisor's own words if it refuses."""
         answer = await self._http.request("POST", f"{self._control}{path}", json_body=body, timeout_s=timeout_s)

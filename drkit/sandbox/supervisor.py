@@ -22,6 +22,7 @@ from typing import Any
 
 from drkit.errors import DrkitError
 from drkit.sandbox import postgres
+from drkit.sandbox.lapses import Lapse, Lapses
 from drkit.sandbox.layout import REGIONS, Folders
 from drkit.sandbox.links import Endpoint, Link, bind
 from drkit.sandbox.parts import PARENT_VARIABLE
@@ -64,7 +65,7 @@ class Supervisor:
         self.folders = folders
         self.parts: dict[str, Part] = {}
         self.links: dict[str, Link] = {}
-        self.outages: set[str] = set()
+        self.outages = Lapses()
         self._reserved: list[socket.socket] = []
         self.stopping = asyncio.Event()
 
@@ -157,7 +158,7 @@ class Supervisor:
         Links first: from then on nothing that the region still does can be noticed outside. The whole family is known
         before the first is killed, because the children of a killed process have no traceable parent. Returns them.
         """
-        self.outages.add(region)
+        self.outages.setdefault(region, Lapse())
         for link in self.links_of(region):
             link.cut()
         roots = [part.process.pid for part in self.parts.values() if part.site == region and part.running]

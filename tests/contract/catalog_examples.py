@@ -60,8 +60,6 @@ EXAMPLES: dict[str, list[Use]] = {
     "process.proof": [{"proof": ["test", "-e", "/tmp/bundle"]}],
     "process.repeatable": [{"argv": ["touch", "/tmp/mark"], "proof": ["test", "-e", "/tmp/mark"]}],
     "process.once": [{"argv": ["sh", "-c", "echo x >>/tmp/mark"], "proof": ["test", "-s", "/tmp/mark"]}],
-    "region.outage": [{"site": "east"}],
-    "region.restore": [{"site": "east"}],
     "region.state": [{"site": "east"}],
     "sandbox.link": [{"link": "replication", "delay": 0.2}],
     "sandbox.link-state": [{"link": "replication"}],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from catalog_examples import EXAMPLES, LOOKALIKES, Lookalike
+from fault_examples import FAULTS, LOOKS
 
 from drkit.catalog import Action, Catalog, Gate
 from drkit.model.environment import Environment, Site
@@ -45,7 +46,9 @@ def test_every_entry_says_what_it_does_and_describes_every_parameter(name: str) 
 def test_the_documented_example_loads(name: str) -> None:
     """Every entry has a use, in a shipped runbook or in the table beside this file, and it validates."""
     entry = ENTRIES[name]
-    uses = [*EXAMPLES.get(name, []), *shipped().get(name, [])]
+    uses = [*EXAMPLES.get(name, []), *LOOKS.get(name, []), *shipped().get(name, [])]
+    if (fault := FAULTS.get(name.removesuffix(".heal"))) is not None:
+        uses.append(fault.params)
     assert uses or isinstance(entry, Gate), f"{name} is nowhere used and has no example"
     for use in uses:
         entry.params.model_validate_json(json.dumps(use))
@@ -54,7 +57,9 @@ def test_the_documented_example_loads(name: str) -> None:
 @pytest.mark.parametrize("name", ACTIONS)
 def test_every_action_says_whether_and_how_it_is_taken_back(name: str) -> None:
     action = ACTIONS[name]
-    if action.irreversible is not None:
+    if action.heal is not None:
+        assert action.lease and action.irreversible is None and action.heal.name in ACTIONS
+    elif action.irreversible is not None:
         assert len(action.irreversible.split()) >= SENTENCE_WORDS_MIN
     else:
         assert action.undoer is not None and action.undoer.__doc__, f"{name}: undo says nothing"
@@ -80,6 +85,19 @@ def test_the_real_thing_is_believed_and_a_look_alike_is_not(case: Lookalike) -> 
     assert action.state(params, real) is State.HOLDS, "the real thing must be believed"
     seeming = action.observe.answer.model_validate_json(json.dumps(merged(case.real, case.but)))
     assert action.state(params, seeming) is not State.HOLDS, case.what
+
+
+@pytest.mark.parametrize("name", [name for name, action in ACTIONS.items() if action.fault])
+def test_a_fault_is_told_from_a_healed_target_and_from_what_is_neither(name: str) -> None:
+    fault, example = ACTIONS[name], FAULTS[name]
+    params = fault.params.model_validate_json(json.dumps(example.params))
+    seen = {"injected": example.injected, "healed": example.healed, **example.neither}
+    states = {}
+    for what, value in seen.items():
+        states[what] = fault.state(params, fault.observe.answer.model_validate_json(json.dumps(value)))
+    assert states.pop("injected") is State.HOLDS
+    assert states.pop("healed") is State.ABSENT
+    assert not {State.HOLDS, State.ABSENT} & set(states.values()), states
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -160,4 +178,4 @@ def merged(real: dict[str, Any], but: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_table_of_look_alikes_names_only_what_exists() -> None:
     assert {case.action for case in LOOKALIKES} <= set(ACTIONS)
-    assert set(EXAMPLES) <= set(ENTRIES)
+    assert set(EXAMPLES) | set(FAULTS) | set(LOOKS) <= set(ENTRIES)

@@ -8,9 +8,11 @@ Folder: `host_key` (made once) and `root/` with `etc/machine-id`, `etc/authorize
 `etc/services/`, `srv/`, `var/run`, `var/log`, `bin/`.
 
 Config: `{"name", "address", "port", "folder", "user", "authorized_keys": [LINE], "machine_id"?, "env"?: {}, "files"?:
-{PATH: TEXT}, "boot"?: [COMMAND], "identity"?: {"key": FILE, "machine_id": ID}}`. With `identity` the host pretends to
-be another one; SIGHUP reads the configuration again and drops all connections.
-Ready line: `{"name", "address", "port", "public_key", "machine_id", "root", "boot": [{"command", "exit", "output"}]}`.
+{PATH: TEXT}, "boot"?: [COMMAND], "identity"?: {"key": FILE, "machine_id": ID}, "isolation"?: "mount-ns"|"netns"}`. With
+`identity` the host pretends to be another one; SIGHUP reads the configuration again and drops all connections. With
+`isolation` (as root) its commands run in namespaces of their own; the server that they come in by stays outside.
+Ready line: `{"name", "address", "port", "public_key", "machine_id", "root", "boot": [{"command", "exit", "output"}],
+"isolation", "room"}` (room: pid of a process in its namespaces, or null).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from drkit.sandbox.parts import announce, die_with_parent, load_config
 from drkit.sandbox.parts._guardian import MARK, start_guardian, sweep
+from drkit.sandbox.parts._room import Room
 
 if TYPE_CHECKING:
     import asyncssh
@@ -95,8 +98,9 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 class Processes:
     """The commands of this host: started here, and orphans of theirs that the kernel hands to us reaped here."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, room: Room | None = None) -> None:
         self._layout = layout
+        self._enter = room.enter(layout.root) if room is not None else ()
         self._ours: set[int] = set()
         self._starting = 0
         # Services outlive the command that started them; as their nearest subreaper we become their parent.
@@ -109,6 +113,7 @@ class Processes:
         self._starting += 1
         try:
             process = await asyncio.create_subprocess_exec(
+                *self._enter,
                 "/bin/sh",
                 "-c",
                 command,
@@ -288,7 +293,9 @@ async def run(config: dict[str, Any]) -> None:
     """Serve until SIGTERM."""
     layout = Layout.of(config)
     layout.furnish(config)
-    processes = Processes(layout)
+    isolation = config.get("isolation", "none")
+    room = Room(isolation) if isolation != "none" else None
+    processes = Processes(layout, room)
     host = Host(layout, processes)
     address = config["address"]
     port = await host.listen(address, int(config.get("port", 0)))
@@ -305,6 +312,8 @@ async def run(config: dict[str, Any]) -> None:
         machine_id=layout.machine_id,
         root=str(layout.root),
         boot=booted,
+        isolation=isolation,
+        room=room.pid if room is not None else None,
     )
     stopped = asyncio.create_task(stop.wait())
     while not stop.is_set():
@@ -318,6 +327,8 @@ async def run(config: dict[str, Any]) -> None:
             layout.furnish(config)
             await host.become(layout, address, port)
     sweep(layout.root)
+    if room is not None:
+        room.close()
 
 
 def main() -> None:

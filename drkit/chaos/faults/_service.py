@@ -1,0 +1,53 @@
+"""The processes of a host's service, as shell that a fault's recipe and its observation share."""
+
+from __future__ import annotations
+
+import shlex
+
+from drkit.chaos.onhost import SESSION, OnHost, known
+from drkit.context import Context
+from drkit.errors import Unobservable
+from drkit.model.observation import Observation
+from drkit.providers.ssh import Ssh
+
+
+class Service(OnHost):
+    """A service of a host."""
+
+    service: str
+    """Name the host's service manager knows it by."""
+
+
+class Processes(Observation):
+    """The processes of a service; 0: it does not run."""
+
+    processes: int
+    stopped: int
+    """How many of them the kernel does not schedule."""
+
+
+# A service leads a session of its own, under `svc` as under systemd; all that it starts is in that session.
+_LEADER = r"""leader_of() { # a service: pid, or nothing if it does not run
+  found=$(svc status "$1" 2>/dev/null | sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p')
+  [ -n "$found" ] || found=$(systemctl show -p MainPID --value "$1" 2>/dev/null)
+  [ "${found:-0}" -eq 0 ] || echo "$found"
+}
+"""
+
+
+def with_leader(service: str, script: str) -> str:
+    """A script in which `leader_of "$service"` and `session PID` tell the processes of the service."""
+    return f"{SESSION}{_LEADER}service={shlex.quote(service)}\n{script}"
+
+
+_LIST = """leader=$(leader_of "$service"); [ -z "$leader" ] || session "$leader" """
+
+
+async def look(ctx: Context, p: Service) -> Processes:
+    """Count them. Unobservable if the host does not answer."""
+    host = known(ctx, p.host)
+    done = await ctx.use(Ssh).run(host.name, ["sh", "-c", with_leader(p.service, _LIST)])
+    if done.exit_code != 0:
+        raise Unobservable(f"the processes of {p.service} on {host.name} cannot be listed: {done.errors.strip()}")
+    states = [line.split()[2] for line in done.output.splitlines()]
+    return Processes(answered_by=host.name, processes=len(states), stopped=sum(state == "T" for state in states))

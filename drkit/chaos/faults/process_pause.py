@@ -1,0 +1,45 @@
+"""host.process-pause: the processes of a service stop being scheduled, as when a host hangs."""
+
+from __future__ import annotations
+
+from drkit.catalog import probe
+from drkit.chaos.faults._service import Processes, Service, look, with_leader
+from drkit.chaos.onhost import SESSION, HostFault, Recipe, host_fault
+from drkit.context import Context
+from drkit.model.observation import State
+
+
+class Pause(Service, HostFault):
+    """Which service is to hang."""
+
+
+@probe("host.processes")
+async def processes(ctx: Context, p: Service) -> Processes:
+    """How many processes a service has, and how many of them are stopped."""
+    return await look(ctx, p)
+
+
+@host_fault("host.process-pause", observe=processes)
+def pause(p: Pause) -> Recipe:
+    """Stop (SIGSTOP) every process of a service; it hangs, and whoever waits for it waits."""
+    # Whom to wake is known before anybody is stopped; what is forked meanwhile is found in the next round.
+    stop = """leader=$(leader_of "$service")
+[ -n "$leader" ] || { echo "$service does not run"; exit 1; }
+echo "$leader" >"$FAULT/leader"
+for round in 1 2 3 4 5 6 7 8 9; do
+  session "$leader" | while read -r pid born state; do [ "$state" = T ] || kill -STOP "$pid" 2>/dev/null; done
+  session "$leader" | grep -qv ' T$' || exit 0
+done
+echo "$service does not stop"; exit 1"""
+    go_on = f"""{SESSION}[ -f "$FAULT/leader" ] || exit 0
+session "$(cat "$FAULT/leader")" | while read -r pid born state; do kill -CONT "$pid" 2>/dev/null; done
+exit 0"""
+    return Recipe(with_leader(p.service, stop), go_on)
+
+
+@pause.check
+def paused(p: Pause, now: Processes) -> State:
+    """Every process is stopped."""
+    if now.stopped == 0:
+        return State.ABSENT
+    return State.HOLDS if now.stopped == now.processes else State.IN_PROGRESS
