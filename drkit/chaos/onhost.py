@@ -104,6 +104,9 @@ def host_fault(
         apply.__doc__, apply.__module__ = recipe.__doc__, recipe.__module__
         entry: Action[PT, OT] = fault(name, observe=observe, lease=lease, timeout_s=timeout_s)(apply)
         entry.healed_by(heal)
+        assert entry.heal is not None  # just declared
+        entry.by_hand(lambda p, paper: recipe(p).inject)
+        entry.heal.by_hand(lambda p, paper: recipe(p).revert)
         return entry
 
     return declare

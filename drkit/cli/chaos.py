@@ -46,6 +46,37 @@ def run(
     raise typer.Exit(int(code))
 
 
+@group.command("lever")
+def lever(
+    ctx: typer.Context,
+    move: Annotated[str, typer.Argument(metavar="engage|release|status", help="What to do with it.")],
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; goes with it.")] = None,
+) -> None:
+    """The safety lever: while it is engaged, all faults are healed and none is injected, from whatever machine."""
+    from drkit.chaos.lever import Lever, read
+    from drkit.chaos.lever import move as moved
+    from drkit.cli import launch
+    from drkit.model.values import utc
+    from drkit.providers.objects import open_objects
+
+    settings: Settings = ctx.obj
+    environment = environments.load(settings)
+    objects = open_objects(environment)
+    if move not in ("engage", "release", "status"):
+        raise UsageError(f'"{move}" is neither engage, release nor status', hint="drkit chaos lever status")
+    if move == "status":
+        now = read(objects, environment.name)
+    elif not reason:
+        raise UsageError("say why: --reason", hint=f"drkit chaos lever {move} --reason ...")
+    else:
+        by = str(launch.me(environment).get("name"))
+        now = moved(objects, environment.name, Lever(move == "engage", by, utc(time.time()), reason))
+    told = {"schema": "drkit.lever/1", "engaged": now is not None and now.engaged, "lever": str(now) if now else None}
+    settings.say.result(told, lambda: settings.say.line(f"The lever of {environment.name}: {now or 'never moved'}."))
+    if move == "engage":
+        settings.say.next(f"drkit chaos leftovers --env {environment.name}")
+
+
 @group.command("leftovers")
 def leftovers(ctx: typer.Context) -> None:
     """Faults that are not healed, as their targets say; nothing else is asked. Exit 1 if there are any.

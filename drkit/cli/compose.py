@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from drkit.context import Context
     from drkit.engine.runner import Means
     from drkit.engine.runs import Request, RunFolder
+    from drkit.engine.state import RunState
     from drkit.model.environment import Environment
     from drkit.model.plan import Plan
     from drkit.model.ports import Holder
@@ -56,6 +57,7 @@ async def holder(environment: Environment) -> Holder | None:
 def means(request: Request, folder: RunFolder) -> Means:
     """What a runner carries a run out with."""
     from drkit.catalog import Catalog
+    from drkit.chaos import lever
     from drkit.cli.measuring import Readings
     from drkit.context import Providers
     from drkit.engine.runner import Means
@@ -67,11 +69,13 @@ def means(request: Request, folder: RunFolder) -> Means:
     catalog = Catalog()
     secrets = Secrets(environment)
     readings = Readings(request, folder, secrets)
+    objects = open_objects(environment)
     return Means(
         catalog=catalog,
         providers=Providers(environment, secrets),
         secrets=secrets,
-        objects=open_objects(environment),
+        objects=objects,
+        lever=lambda: lever.why_stop(objects, environment.name),
         attach=readings.attach,
         settle=readings.settle,
         judge=lambda folder, state: judge(folder, readings),
@@ -89,14 +93,22 @@ def judge(folder: RunFolder, readings: Readings) -> Exit | None:
 
     look = seen.read(folder)
     if not recovers(look.state.plan):
-        return None
+        return Exit.MISSED if deviations(look.state) else None
     readings.keep(journaled(look.rows))
     told = report.story(look)
     where = report.folder_of(look)
     report.write_files(told, where)
     page = {"word": told.verdict.word, "line": told.verdict.line, "report": str(where / "report.html")}
     write_durably(folder.path / VERDICT, json.dumps(page).encode())
-    return verdict(told)
+    found = verdict(told)
+    return Exit.MISSED if deviations(look.state) else found
+
+
+def deviations(state: RunState) -> list[str]:
+    """Why the hypothesis is false: what did not hold while faults were held, or not again after they were healed."""
+    during = [f"{fact.expect}: {fact.reason}" for fact in state.deviations]
+    after = [s for s in state.steps.values() if s.id.startswith("after-") and s.plan.part == "steady"]
+    return during + [f"{step.plan.verify}: {step.error}" for step in after if step.status.value == "failed"]
 
 
 def told_verdict(folder: RunFolder) -> dict[str, str] | None:

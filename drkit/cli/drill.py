@@ -85,7 +85,7 @@ def rehearse(
 ) -> Exit:
     """Compile a scenario (with a runbook, for a drill), have it confirmed, carry it out; how it ended."""
     from drkit.catalog import Catalog
-    from drkit.cli import launch
+    from drkit.cli import aiming, launch
     from drkit.cli import plan as plans
     from drkit.cli.steer import pairs
     from drkit.drill.compile import compile_drill, policy
@@ -99,11 +99,16 @@ def rehearse(
         book = None if kind == "run" or named is None else load_runbook(environments.find_file("runbook", named))
         if kind == "drill" and book is None:
             raise UsageError(f"{scenario} runs no runbook", hint=f"drkit chaos run {scenario}")
-        plan = compile_drill(loaded, book, environment, Catalog(), parameters=pairs(changes))
+        catalog = Catalog()
+        found = aiming.targets(settings, environment, loaded, catalog)
+        plan = compile_drill(loaded, book, environment, catalog, parameters=pairs(changes), targets=found)
         if dry_run:
-            settings.say.result(plan.model_dump(mode="json", by_alias=True), lambda: plans.show_plan(settings, plan))
+            breaks = aiming.breaks(plan, environment, catalog)
+            told = plan.model_dump(mode="json", by_alias=True) | {"hash": plan.hash, "breaks": breaks}
+            settings.say.result(told, lambda: aiming.show(settings, plan, breaks))
             settings.say.note("Dry run: nothing was broken, and no run was started.")
             return Exit.DONE
+        aiming.refuse_if_stopped(environment)
         settings.say.note(plans.head(plan), style="bold")
         settings.say.note(f"  {loaded.scenario.hypothesis}")
         settings.say.note(f"  {plans.totals(plan)}")

@@ -165,7 +165,7 @@ class Asked:
 
 def start(settings: Settings, planner: Any, asked: Asked, *, dry_run: bool) -> int:
     """Plan, ask, begin, watch; the exit code."""
-    from drkit.cli import launch
+    from drkit.cli import launch, taking_over
 
     if dry_run:
         _dry(settings, planner())
@@ -180,8 +180,11 @@ def start(settings: Settings, planner: Any, asked: Asked, *, dry_run: bool) -> i
         accepted_s = _loss(planned, asked)
         confirmed = _confirm(settings, planned, asked)
         request = _request(planned, asked, waiting.folder.id, confirmed, accepted_s)
+        drill = taking_over.drill_in_the_way(request)
         settings.say.note(f"Starting run {waiting.folder.id}.")
         waiting.begin(request, _start(planned, asked, request))
+        if drill is not None:
+            taking_over.make_way(settings, request, waiting.folder, drill)
     if asked.foreground:
         return int(launch.in_process(settings, waiting.folder))
     return int(launch.follow(settings, waiting, detach=asked.detach))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drkit.engine import healing
 from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.model.plan import PlanStep
 
@@ -43,10 +44,12 @@ def descendants(step: StepState) -> set[str]:
 def changed(state: RunState, *, to: str | None = None) -> list[StepState]:
     """Steps that changed, or may have changed, the world, in the plan's order; only those after `to` if it is given."""
     after = descendants(state.steps[to]) - {to} if to in state.steps else None
+    healed = healing.healed_by_steps(state)
     return [
         step
         for step in state.steps.values()
         if step.intent and step.undoes is None and step.ended is not Status.COMPENSATED
+        and step.plan.heals is None and step.id not in healed
         and (after is None or step.id in after)
     ]  # fmt: skip
 

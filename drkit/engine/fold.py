@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from drkit.engine import compensation, fanout, gates, steering, timers
+from drkit.engine import compensation, fanout, gates, healing, steering, timers
 from drkit.engine.moves import FIRST_VERB, Moves, render_params
 from drkit.engine.refusals import why_not
 from drkit.engine.state import Phase, RunState, Status, StepState
@@ -41,6 +41,8 @@ class Run(Moves):
             handler(self, fact)
             if self.stop is not None:
                 self._stop(self.stop)
+            if self.state.aborting is not None:
+                healing.proceed(self)
             while self.ready:
                 self.begin(self.ready.popleft())
             self._conclude()
@@ -120,6 +122,9 @@ class Run(Moves):
     def _fault_changed(self, fact: e.FaultChanged) -> None:
         self.state.faults[fact.id] = fact.state
 
+    def _deviated(self, fact: e.Deviated) -> None:
+        self.state.deviations.append(fact)
+
     def _finished(self, fact: e.Finished) -> None:
         state = self.state
         state.outcome, state.why, state.finished_t = fact.outcome, fact.why, fact.t
@@ -144,7 +149,12 @@ class Run(Moves):
         if state.busy or self.state.finishing or state.began_t is None or state.outcome is not None:
             return
         if state.aborting is not None:
-            if state.backing_off or not compensation.complete(self):
+            if state.backing_off or not compensation.complete(self) or healing.unfinished(state):
+                return
+            left = healing.failures(state)
+            if left:
+                names = ", ".join(f"{step.plan.heals} ({step.error})" for step in left)
+                self._finish("failed", f"not healed: {names}; drkit chaos stop --all heals what is left")
                 return
             outcome = "rolled_back" if state.rolling_back else "aborted"
             self._finish(outcome, state.aborting.reason or "an operator ended it")
@@ -324,6 +334,7 @@ _HANDLERS: dict[type[Fact], Callable[[Run, Any], None]] = {
     e.Fired: Run._fired,
     e.Measured: Run._measured,
     e.FaultChanged: Run._fault_changed,
+    e.Deviated: Run._deviated,
     e.Finished: Run._finished,
 }
 

@@ -61,6 +61,7 @@ class Moves:
         for step in steps.values():
             for need in dict.fromkeys(step.plan.needs):
                 steps[need].dependents.append(step)
+        self.state.heals = [step for step in steps.values() if step.plan.heals in steps]
         self.state.unsettled = len(steps)
         self._referring = {s.id for s in plan.steps if _refers(s.params)}
         self._reads = {
@@ -105,7 +106,7 @@ class Moves:
         """Whether this step may do something new now."""
         if not self._open:
             return False
-        if step.undoes is not None:
+        if step.undoes is not None or (step.plan.heals is not None and self.state.aborting is not None):
             return True
         return self.state.aborting is None and (self.until is None or step.id in self.until)
 
@@ -260,7 +261,8 @@ class Moves:
     def fail(self, step: StepState, error: str, world: str, hint: str | None) -> None:
         """An attempt did not reach its goal: what `on_failure` says, else a person decides."""
         step.error, step.world, step.hint = error, world, hint
-        plan, aborting = step.plan, self.state.aborting is not None and step.undoes is None
+        plan = step.plan
+        aborting = self.state.aborting is not None and step.undoes is None and plan.heals is None
         policy = "pause" if plan.fences else plan.on_failure  # a fence is observed, or two persons override it
         retry = plan.retry or (Retry() if policy == "retry" else None)
         repeatable = world == "untouched" or plan.kind != "action" or plan.repeat in ("safe", "token")

@@ -26,12 +26,14 @@ from drkit.engine.copy import Extent, JournalCopier, extent, put_request, reconc
 from drkit.engine.driver import Driver
 from drkit.engine.executor import Executor
 from drkit.engine.fold import Run, replay
+from drkit.engine.guard import Guard
 from drkit.engine.identity import hostname
 from drkit.engine.inbox import ThreadInbox
 from drkit.engine.journal import SqliteStore
 from drkit.engine.lease import LONGEST_CALL_S, EnvironmentLease
 from drkit.engine.orders import OrderDesk, identity
 from drkit.engine.runs import Request, RunFolder, Start
+from drkit.engine.scene import Scene, evaluate_expression
 from drkit.engine.spawning import Spawned, spawn, wait_for_go
 from drkit.engine.state import RunState, Status
 from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refused
@@ -61,6 +63,8 @@ class Means:
     """Waits (in a thread) until the readings can show the end: a recovery counts only after its window."""
     judge: Callable[[RunFolder, RunState], Exit | None] = lambda folder, state: None
     """After the end, in a thread: writes the report and says whether objectives were met (None: not its business)."""
+    lever: Callable[[], str | None] = lambda: None
+    """Why everything that was broken on purpose is to be healed now (asked in a thread); None: it is not."""
     papers: Mapping[str, bytes] = field(default_factory=dict)
     """Further objects to keep in the state store beside the request (`manual.md`)."""
 
@@ -231,9 +235,19 @@ class _Runner:
             tasks.start_soon(copier.run)
             tasks.start_soon(_attach, self.means, inbox)
             tasks.start_soon(self._file_papers)
+            if request.drill and run.state.plan.injects:
+                tasks.start_soon(self._guard(token, inbox).run)
             await driver.run()
             desk.close(f"run {request.run} has ended" if run.state.outcome else "its runner ends; the run is paused")
             tasks.cancel_scope.cancel()
+
+    def _guard(self, token: int, inbox: ThreadInbox) -> Guard:
+        means, plan = self.means, self.fold.state.plan
+        scene = Scene(
+            plan, means.catalog, means.providers, means.secrets, self.clock, run=self.request.run, drill=True,
+            lease=self.lease, fencing_token=token, evaluate=evaluate_expression,
+        )  # fmt: skip
+        return Guard(plan, scene, self.fold.state, inbox.put, means.lever)
 
     async def _file_papers(self) -> None:
         def put() -> None:

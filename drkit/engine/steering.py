@@ -156,6 +156,8 @@ def abort(run: Moves, order: Ordered) -> None:
     run.state.paused = None
     run.refresh()
     for step in list(run.state.steps.values()):
+        if step.plan.heals is not None:
+            continue  # what was broken is healed all the same
         if step.phase in _CANCELLED_AT_WORK:
             run.command("cancel", "the run is being aborted", step, {"attempt": step.attempt})
         if step.phase in _CANCELLED_AT_WORK or step.phase in _CANCELLED_AT_ONCE:

@@ -296,6 +296,16 @@ class FaultChanged(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deviated(Fact):
+    """A steady state that was to hold while faults are held does not (`fail`), or cannot be told (`unknown`)."""
+
+    kind: ClassVar[str] = "hypothesis.deviated"
+    expect: str
+    reason: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Fact):
     """The run ended. `outcome`: done, failed, aborted, rolled_back."""
 
@@ -308,7 +318,8 @@ KINDS: dict[str, type[Fact]] = {
     fact.kind: fact
     for fact in (
         Opened, Began, Resumed, LeaseChanged, Copied, Prepared, AlreadySo, Done, Failed, Uncertain, NotDone,
-        NotNeeded, Interrupted, Asked, Answered, Ordered, Refusal, Noted, Fired, Measured, FaultChanged, Finished,
+        NotNeeded, Interrupted, Asked, Answered, Ordered, Refusal, Noted, Fired, Measured, FaultChanged, Deviated,
+        Finished,
     )
 }  # fmt: skip
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in KINDS.values()}  # looked up for every fact

@@ -138,6 +138,10 @@ class Plan(BaseModel):
     scopes: dict[str, PlanScope] = Field(default_factory=dict)
     deadline_s: float | None = None
     """The run pauses when it is not over by then."""
+    stop_when: tuple[str, ...] = ()
+    """While faults are held, any of these (or that it cannot be told) aborts the run."""
+    steady: tuple[str, ...] = ()
+    """What must hold also while faults are held; where it does not, the hypothesis is false."""
     decide: str | None = None
     recovered_when: str | None = None
     steps: tuple[PlanStep, ...]
@@ -155,6 +159,11 @@ class Plan(BaseModel):
         """The same plan with some fields changed. (A plain copy would keep the hash of what it was.)"""
         fields = {name: getattr(self, name) for name in type(self).model_fields if name != "schema_"}
         return Plan.model_validate({"schema": self.schema_, **fields, **changes})
+
+    @cached_property
+    def injects(self) -> bool:
+        """Whether it breaks anything on purpose."""
+        return any(step.part == "inject" for step in self.steps)
 
     def step(self, id: str) -> PlanStep:
         """The step called `id`. KeyError if there is none."""

@@ -26,17 +26,24 @@ class Expectation(Spec):
     hold: Duration = 0.0
     """How long it must hold without a break."""
     timeout: Duration = 60.0
+    during: bool = False
+    """Also while faults are held; otherwise before they are injected and after they are healed."""
 
 
 class Target(Spec):
     """What a fault may hit."""
 
     uses: str
-    """Probe that lists candidates."""
+    """Probe that answers an inventory."""
     where: dict[str, Json] = Field(default_factory=dict)
     max: str | None = None
-    """At most this many, or this share (`30%`)."""
+    """Refused if it would be more than this many, or this share (`30%`), with what is broken already."""
+    pick: str | None = None
+    """Only so many, or this share, chosen by the seed; None: all that match."""
     never: list[str] = Field(default_factory=list)
+    """Names that are left alone."""
+    allow: list[Literal["last", "quorum", "standby"]] = Field(default_factory=list)
+    """What may be taken although the service then has no replica, no majority or no standby left."""
 
 
 class MethodStep(Spec):
@@ -92,6 +99,9 @@ class Scenario(Spec):
     approvals: dict[str, Literal["approve", "reject"]] = Field(default_factory=dict)
     """Recorded policy by role: what a drill's gates are answered with. Never covers the override of a fence."""
     stop_when: list[Expression] = Field(default_factory=list)
+    """While faults are held, any of these (or that it cannot be told) aborts the run and heals."""
+    seed: str = ""
+    """Which targets are picked follows from this and the inventory."""
     rollback: Literal["always", "on_deviation", "never"] = "always"
     objectives: Objectives = Objectives()
     schedule: Schedule | None = None

@@ -8,6 +8,7 @@ from drkit.catalog import Action, Catalog, Gate, Probe
 from drkit.errors import Mistake
 from drkit.model.environment import Environment
 from drkit.model.runbook import RUNBOOK
+from drkit.model.scenario import MethodStep
 from drkit.model.values import Json
 from drkit.plan.hints import meant
 from drkit.plan.parts import Resolving
@@ -67,15 +68,17 @@ def _method(on: Resolving, loaded: LoadedScenario, runbooks: Path | None) -> Non
         if step.on is not None and step.on not in loaded.scenario.targets:
             on.wrong((*where, "on"), f'there is no target "{step.on}"', meant(step.on, loaded.scenario.targets))
         if step.inject is not None:
-            _fault(on, step.inject, step.with_, where)
+            _fault(on, step, where, loaded)
         elif step.run is not None:
             _run(on, step.run, where, runbooks)
 
 
-def _fault(on: Resolving, name: str, given: dict[str, Json], where: Where) -> None:
+def _fault(on: Resolving, step: MethodStep, where: Where, loaded: LoadedScenario) -> None:
+    name = step.inject or ""
     entry = on.entry(name, (*where, "inject"))
     if isinstance(entry, Action) and entry.fault:
-        on.bind(entry, given, (*where, "with"))
+        filled = {"host": "x"} if step.on in loaded.scenario.targets and "host" in entry.params.model_fields else {}
+        on.bind(entry, filled | step.with_, (*where, "with"))
     elif entry is not None:
         what = "a gate" if isinstance(entry, Gate) else "a probe" if isinstance(entry, Probe) else "an action"
         on.wrong((*where, "inject"), f"{name} is {what}, not a fault: nothing would heal it", "drkit actions")

@@ -40,6 +40,7 @@ FAULTS: dict[str, Example] = {
 #: One use of every probe that only faults use.
 LOOKS: dict[str, list[dict[str, Any]]] = {
     "host.faults": [{}],
+    "host.inventory": [{}, {"site": "west", "role": "app"}],
     "host.processes": [{"host": "app-1", "service": "app"}],
     "sandbox.faults": [{}],
 }

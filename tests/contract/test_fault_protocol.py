@@ -165,7 +165,9 @@ def injector(hosts: Lab, *args: str) -> subprocess.Popen[str]:
     """A process that injects when it is told to."""
     import json
 
-    text = INJECTOR.format(tests=str(Path(__file__).parent), folder=str(hosts.folder), ready=json.dumps(hosts.ready))
+    text = INJECTOR.format(
+        tests=str(Path(__file__).parents[1]), folder=str(hosts.folder), ready=json.dumps(hosts.ready)
+    )
     return subprocess.Popen(
         [sys.executable, "-c", text, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

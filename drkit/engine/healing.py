@@ -1,0 +1,43 @@
+"""A run that is aborted still heals what it broke: its heal steps start when their fault is at rest. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drkit.engine.state import BUSY, Phase, RunState, Status, StepState
+
+if TYPE_CHECKING:
+    from drkit.engine.moves import Moves
+
+_NOT_BEGUN = frozenset({Phase.IDLE, Phase.HELD})
+
+
+def healed_by_steps(state: RunState) -> frozenset[str]:
+    """The steps whose fault a step of the plan heals: a rollback leaves those to it."""
+    return frozenset(step.plan.heals for step in state.heals if step.plan.heals is not None)
+
+
+def proceed(run: Moves) -> None:
+    """Start what can be healed now. A heal waits for nothing but its own fault: neither for a runbook nor for people.
+
+    What is still being injected is waited for, or it would arrive after its heal.
+    """
+    for step in run.state.heals:
+        fault = run.state.steps[step.plan.heals or ""]
+        if step.phase not in _NOT_BEGUN or fault.phase in BUSY:
+            continue
+        if fault.intent:
+            run.move(step, Phase.IDLE)
+            run.ready.append(step)
+        else:
+            run.end(step, Status.CANCELLED, "its fault was never injected")
+
+
+def unfinished(state: RunState) -> bool:
+    """Whether a heal is still to be done by us."""
+    return any(step.phase not in (Phase.ENDED, Phase.BLOCKED) for step in state.heals)
+
+
+def failures(state: RunState) -> list[StepState]:
+    """Heals that did not succeed: their faults may still be there."""
+    return [step for step in state.heals if step.phase is Phase.BLOCKED]

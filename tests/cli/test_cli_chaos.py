@@ -1,0 +1,186 @@
+"""Chaos by the real command on real hosts: shown before, held, stopped, healed by whoever comes; what is refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_lab import Lab, Result, status, until
+from fault_hosts import Lab as Hosts
+from fault_hosts import lab as hosts_lab
+
+SLEEPER = '{"argv": ["sh", "-c", "while :; do sleep 0.05; done"]}'
+
+SCENARIO = """
+apiVersion: drkit/v1
+kind: Scenario
+metadata: {{name: hang, owner: nobody}}
+hypothesis: "A hanging app is nobody's loss"
+environment: lab
+probes:
+  calm: {{uses: process.exists, with: {{creates: "{folder}/calm"}}}}
+  alarm: {{uses: process.exists, with: {{creates: "{folder}/alarm"}}}}
+targets:
+  apps: {{uses: host.inventory, where: {{role: app}}, max: "{max}", pick: "{pick}", never: [{never}]}}
+steady_state:
+  - {{expect: "probes.calm.exists", timeout: 2s}}
+method:
+  - {{id: hang, inject: host.process-pause, on: apps, with: {{service: app}}, duration: {duration}}}
+stop_when: ["probes.alarm.exists"]
+"""
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    files = {"files": {"etc/services/app.json": SLEEPER}, "boot": ["svc start app"]}
+    with hosts_lab(tmp_path_factory.mktemp("lab"), {"app-1": files, "app-2": files}) as found:
+        yield found
+
+
+@pytest.fixture
+def chaos(lab: Lab, hosts: Hosts) -> Lab:
+    """The project with two hosts in it, a role for them, and a scenario."""
+    toml = lab.folder / "drkit.toml"
+    told = [
+        f'{{name = "{h.name}", site = "us-east-1", address = {{host = "{h.address.host}", port = {h.address.port}}}, '
+        f'user = "drkit", key = {{ref = "{h.key.ref}"}}, known_host = "{h.known_host}", '
+        f'machine_id = "{h.machine_id}", roles = ["app"]}}'
+        for h in hosts.environment.hosts
+    ]
+    toml.write_text(toml.read_text() + f"hosts = [{', '.join(told)}]\n")
+    (lab.folder / "scenarios").mkdir()
+    (lab.folder / "calm").touch()
+    scenario(lab)
+    return lab
+
+
+def scenario(lab: Lab, **changes: str) -> None:
+    words = {"max": "50%", "pick": "1", "never": "", "duration": "1s"} | changes
+    (lab.folder / "scenarios" / "hang.yaml").write_text(SCENARIO.format(folder=lab.folder, **words))
+
+
+def run(chaos: Lab, *words: str) -> Result:
+    return chaos.process("chaos", "run", "hang", "--confirm", "lab", *words)
+
+
+def hanging(hosts: Hosts) -> list[str]:
+    """Hosts whose app the kernel does not schedule."""
+    found = []
+    for name in hosts.ready:
+        pid = json.loads(hosts.inside(name, "bin/svc", "status", "app"))["pid"]
+        if "State:\tT" in Path(f"/proc/{pid}/status").read_text():
+            found.append(name)
+    return found
+
+
+def journal(chaos: Lab, of: str = "last") -> list[dict[str, Any]]:
+    lines = chaos.drkit("events", of, "-o", "jsonl").stdout.splitlines()
+    return [json.loads(line) for line in lines[1:]]
+
+
+def test_a_dry_run_shows_targets_commands_and_reverts_and_breaks_nothing(chaos: Lab, hosts: Hosts) -> None:
+    told = json.loads(chaos.drkit("chaos", "run", "hang", "--dry-run", "-o", "json").stdout)
+    (one,) = told["breaks"]
+    assert one["at"] in hosts.ready and one["fault"] == "host.process-pause"
+    assert "kill -STOP" in one["inject"] and "kill -CONT" in one["revert"] and one["lease"]
+    again = json.loads(chaos.drkit("chaos", "run", "hang", "--dry-run", "-o", "json").stdout)
+    assert (told["hash"], told["breaks"]) == (again["hash"], again["breaks"])
+    assert hanging(hosts) == [] and chaos.drkit("runs", "-o", "json").stdout.count("run") == 0
+
+
+def test_a_fault_is_held_and_healed_and_the_hypothesis_judged(chaos: Lab, hosts: Hosts) -> None:
+    done = run(chaos)
+    assert done.returncode == 0, done.stderr
+    states = [row["fact"]["state"] for row in journal(chaos) if row["fact"]["kind"] == "fault.changed"]
+    assert states == ["armed", "injected", "healed"]
+    assert hanging(hosts) == []
+    assert chaos.drkit("chaos", "leftovers").returncode == 0
+
+
+def test_a_breach_heals_at_once_and_so_does_what_cannot_be_told(chaos: Lab, hosts: Hosts) -> None:
+    scenario(chaos, duration="60s")
+    (chaos.folder / "alarm").touch()
+    done = run(chaos)
+    assert done.returncode == 1
+    rows = journal(chaos)
+    (stopped,) = (row["fact"] for row in rows if row["fact"].get("verb") == "abort")
+    assert stopped["by"]["how"] == "stop_when" and "probes.alarm.exists" in stopped["reason"]
+    (healed,) = (row["fact"] for row in rows if row["fact"]["kind"] == "step.done" and "heal" in row["fact"]["step"])
+    assert 0 < healed["t"] - stopped["t"] < 5
+    assert hanging(hosts) == []
+
+
+def test_a_hypothesis_that_does_not_hold_afterwards_is_false(chaos: Lab, hosts: Hosts) -> None:
+    scenario(chaos, duration="3s")
+    going = chaos.process("chaos", "run", "hang", "--confirm", "lab", "--detach").stdout.split()[0]
+    until(lambda: hanging(hosts) != [])
+    (chaos.folder / "calm").unlink()
+    until(lambda: status(chaos, going)["outcome"] is not None)
+    assert chaos.drkit("status", going, "--exit-status").returncode == 4
+    assert hanging(hosts) == []
+
+
+def test_the_lever_heals_what_is_held_and_refuses_what_is_new(chaos: Lab, hosts: Hosts) -> None:
+    scenario(chaos, duration="60s")
+    going = chaos.process("chaos", "run", "hang", "--confirm", "lab", "--detach").stdout.split()[0]
+    until(lambda: hanging(hosts) != [])
+    left = chaos.drkit("chaos", "leftovers", "-o", "json")
+    assert left.returncode == 1 and json.loads(left.stdout)["markers"][0]["run"] == going
+    assert chaos.drkit("chaos", "lever", "engage", "--reason", "incident 7").returncode == 0
+    until(lambda: hanging(hosts) == [])
+    until(lambda: status(chaos, going)["outcome"] == "aborted")
+    refused = run(chaos)
+    assert refused.returncode == 3 and "incident 7" in refused.stderr and "lever release" in refused.stderr
+    assert chaos.drkit("chaos", "lever", "release", "--reason", "over").returncode == 0
+    assert json.loads(chaos.drkit("chaos", "lever", "status", "-o", "json").stdout)["engaged"] is False
+
+
+def test_stop_heals_from_markers_alone_from_a_machine_that_knows_no_run(
+    chaos: Lab, hosts: Hosts, tmp_path: Path
+) -> None:
+    scenario(chaos, duration="60s")
+    going = chaos.process("chaos", "run", "hang", "--confirm", "lab", "--detach").stdout.split()[0]
+    until(lambda: hanging(hosts) != [])
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "state-elsewhere")}
+    assert json.loads(chaos.drkit("runs", "-o", "json", **elsewhere).stdout or "[]") in ([], {"runs": []})
+    assert chaos.drkit("chaos", "leftovers", **elsewhere).returncode == 1
+    assert chaos.drkit("chaos", "stop", "--all", **elsewhere).returncode == 0
+    assert hanging(hosts) == []
+    assert chaos.drkit("chaos", "leftovers", **elsewhere).returncode == 0
+    chaos.drkit("abort", going, "--reason", "over")
+
+
+def test_a_real_run_takes_the_lease_of_a_drill_and_its_faults_are_healed(chaos: Lab, hosts: Hosts) -> None:
+    scenario(chaos, duration="120s")
+    going = chaos.process("chaos", "run", "hang", "--confirm", "lab", "--detach").stdout.split()[0]
+    until(lambda: hanging(hosts) != [])
+    asked = time.monotonic()
+    begun = chaos.process("run", "walk", "--confirm", "lab", "--detach")
+    assert begun.returncode == 0, begun.stderr
+    assert time.monotonic() - asked < 12 and going in begun.stderr
+    until(lambda: hanging(hosts) == [], within_s=15)
+    lever = json.loads(chaos.drkit("chaos", "lever", "status", "-o", "json").stdout)
+    assert lever["engaged"] and going in lever["lever"]
+    chaos.drkit("abort", "last", "--reason", "over")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"never": "app"}, "matches nothing"),
+        ({"max": "10%"}, "would hit 1 of 2"),
+        ({"pick": "2", "max": "2"}, "nothing of app in us-east-1 would be left"),
+        ({"pick": "many"}, "neither a number nor a share"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused_before_anything(
+    chaos: Lab, hosts: Hosts, changes: dict[str, str], said: str
+) -> None:
+    scenario(chaos, **changes)
+    refused = run(chaos)
+    assert refused.returncode in (2, 3) and said in refused.stderr, refused.stderr
+    assert hanging(hosts) == []
