@@ -223,15 +223,16 @@ def action(
 
 def fault(
     name: str, *, observe: Probe[Any, OT], lease: str | None = None, irreversible: str | None = None,
-    repeat: Repeat = "safe", side: Side = "site", plane: Plane = "data", timeout_s: float = 60.0, poll_s: float = 0.2,
+    repeat: Repeat = "safe", side: Side = "site", plane: Plane = "data", unfenced: bool = True,
+    timeout_s: float = 60.0, poll_s: float = 0.2,
 ) -> Callable[[Callable[[Context, PT, OT], Awaitable[None]]], Action[PT, OT]]:  # fmt: skip
     """Declare a fault: an action that is healed (`healed_by`) and heals itself (`lease` says what does it).
 
     One that cannot is `irreversible`: never injected unattended, and only with two persons' consent.
     """
     return action(
-        name, observe=observe, repeat=repeat, side=side, plane=plane, skippable=False, timeout_s=timeout_s,
-        poll_s=poll_s, fault=True, lease=lease, irreversible=irreversible,
+        name, observe=observe, repeat=repeat, side=side, plane=plane, unfenced=unfenced, skippable=False,
+        timeout_s=timeout_s, poll_s=poll_s, fault=True, lease=lease, irreversible=irreversible,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Protocol, Self, TypeVar, cast
 
 from drkit.model.environment import Environment, SecretRef, Site
 from drkit.model.events import Fact
+from drkit.model.permit import Lasting, Permit
 from drkit.model.ports import Clock
 from drkit.model.values import Json
 
@@ -89,8 +91,8 @@ class Override:
 class Context:
     """Given to every action and probe.
 
-    `token` (run and step) names what is created and goes into every idempotency field an API has. `fencing_token` and
-    `not_after` (seconds on `clock.monotonic()`) let a target or the last check before a send refuse a stale holder.
+    `token` (run and step) names what is created and goes into every idempotency field an API has. `permit` goes to
+    every target that can refuse a stale holder.
     """
 
     environment: Environment
@@ -105,7 +107,8 @@ class Context:
     drill: bool = False
     attempt: int = 1
     fencing_token: int = 0
-    not_after: float | None = None
+    lease: Lasting | None = None
+    """The environment's, as it stands whenever it is asked; None: there is no state store."""
     overrides: tuple[Override, ...] = ()
     """For a step that promotes: the fences before it that were overridden."""
     scratch: dict[str, str] = field(default_factory=dict)
@@ -117,6 +120,19 @@ class Context:
     def token(self) -> str:
         """Idempotency token: the same for every attempt of this step in this run. Safe in names (`[a-z0-9-]`)."""
         return step_token(self.run, self.step)
+
+    @property
+    def permit(self) -> Permit:
+        """What a change carries to its target."""
+        return Permit(self.fencing_token, self.lease)
+
+    @property
+    def not_after(self) -> float | None:
+        """Until when effects may be started, in seconds on `clock.monotonic()`; None: no end; -inf: not any more."""
+        if self.lease is None:
+            return None
+        left_s = self.lease.remaining_s()
+        return self.clock.monotonic() + left_s if left_s > 0 else -math.inf
 
     def use(self, provider: type[P]) -> P:
         """The run's instance of `provider`."""

@@ -239,7 +239,7 @@ async def switch(ctx: Context, p: Switch, before: Using) -> None:
     for each in hosts_of(ctx, p.site, p.role):
         token = f"{ctx.token}-{ctx.attempt}-restart"
         argv = ["svc", "restart", p.service]
-        await ctx.use(Ssh).change(each.name, argv, token=token, fencing_token=ctx.fencing_token, timeout_s=10)
+        await ctx.use(Ssh).change(each.name, argv, token=token, permit=ctx.permit, timeout_s=10)
         await _until_it_works(ctx, p, each, before.address)
 
 

@@ -192,7 +192,7 @@ class Enable(Workers):
     """Turn workers on; the lock keeps it to one at a time."""
 
 
-@action("consumers.enable", observe=workers, repeat="safe", unfenced=False, timeout_s=40)
+@action("consumers.enable", observe=workers, repeat="safe", timeout_s=40)
 async def enable(ctx: Context, p: Enable, before: Working) -> None:
     """Turn the switch on and start the service on every host of the side."""
     await write_parameter(ctx, p.site, p.switch, "true")

@@ -124,7 +124,7 @@ async def settle(ctx: Context, p: Fitness, before: FitnessState) -> None:
         if ahead < p.skip:
             move = f"select setval('{name}', (select last_value from {name}) + %s)"
             statements.append((move, [p.skip - ahead]))
-    rows = await ctx.use(Postgres).change(p.database, p.site, statements, role="primary")
+    rows = await ctx.use(Postgres).change(p.database, p.site, statements, role="primary", permit=ctx.permit)
     if not rows[0]:
         raise Refused(f"A newer holder than {ctx.fencing_token} has changed {p.database} already.")
 

@@ -75,7 +75,7 @@ async def _has_file(ctx: Context, host: Host) -> bool | None:
     return lines[1] == "0" if len(lines) == 2 and lines[0] == host.machine_id else None
 
 
-@action("deploy.freeze", observe=frozen, repeat="safe", side="neither", unfenced=False, timeout_s=40)
+@action("deploy.freeze", observe=frozen, repeat="safe", side="neither", timeout_s=40)
 async def freeze(ctx: Context, p: Freeze, before: Frozen) -> None:
     """Freeze deployments everywhere that answers: nothing changes under the hands of a recovery. Or thaw them."""
     value = f"frozen by {ctx.token}" if p.on else "thawed"
@@ -91,7 +91,7 @@ async def freeze(ctx: Context, p: Freeze, before: Frozen) -> None:
     for host in hosts:
         token = f"{ctx.token}-{ctx.attempt}-thaw"
         argv = ["rm", "-f", FREEZE_FILE]
-        await ctx.use(Ssh).change(host.name, argv, token=token, fencing_token=ctx.fencing_token)
+        await ctx.use(Ssh).change(host.name, argv, token=token, permit=ctx.permit)
 
 
 @freeze.check

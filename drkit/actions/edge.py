@@ -9,7 +9,7 @@ from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.observation import Observation, State
 from drkit.model.paper import Paper, curl
 from drkit.model.params import Params, SiteName, Use
-from drkit.providers.http import Answer, Http
+from drkit.providers.http import LATE, Answer, Http, permitted
 
 
 class Entry(Params):
@@ -53,6 +53,8 @@ async def _ask(ctx: Context, name: str, method: str, path: str, body: object | N
     if site.edge_admin is None:
         raise StepFailed(f"The entry of {site.name} cannot be administered.", world="untouched")
     answer = await ctx.use(Http).request(method, site.edge_admin + path, json_body=body, timeout_s=1.5)
+    if answer.status == LATE:
+        raise Refused(f"The entry of {site.name} refused: {answer.json().get('error')}.")
     if answer.status != 200:
         raise Unobservable(f"The entry of {site.name} answered {answer.status}.")
     return answer
@@ -67,13 +69,18 @@ class Maintenance(Entry):
     """An entry that does not answer is recorded as unreachable and not waited for (the side that is being left)."""
 
 
-@action("edge.maintenance", observe=state, repeat="safe", timeout_s=20, poll_s=0.15, skippable=False)
+@action("edge.maintenance", observe=state, repeat="safe", unfenced=False, timeout_s=20, poll_s=0.15, skippable=False)
 async def maintenance(ctx: Context, p: Maintenance, before: EntryState) -> None:
     """Turn writes away at an entry, or let them in again."""
     if before.source == "answered" and before.region != ctx.site(p.site).name:
         # Told to the wrong entry, this would turn users away from the side that is to serve them.
         raise Refused(f"The entry of {p.site} says that it is {before.region}'s: it is left alone.")
-    await tried(ctx, _ask(ctx, p.site, "PUT", "/_edge/maintenance", {"on": p.on}))
+    await tried(ctx, _set(ctx, p))
+
+
+async def _set(ctx: Context, p: Maintenance) -> None:
+    permit = permitted(ctx.permit, await _ask(ctx, p.site, "GET", "/_edge/status"))
+    await _ask(ctx, p.site, "PUT", "/_edge/maintenance", {"on": p.on, "permit": permit})
 
 
 @maintenance.check

@@ -129,7 +129,7 @@ async def close(ctx: Context, p: Handover, before: HandedOver) -> None:
     slot = slot_name(ctx.site(p.left).name)
     if not before.slot:
         make = ("select pg_create_physical_replication_slot(%s, true)", [slot])
-        await ctx.use(Postgres).change(p.database, p.site, [make], role="primary")
+        await ctx.use(Postgres).change(p.database, p.site, [make], role="primary", permit=ctx.permit)
     proven = await prove(ctx, Proof(database=p.database, site=p.site, rows_min={}))
     seen = await anyio.to_thread.run_sync(lambda: _recovery(ctx))
     statement = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from drkit.actions.service import hosts_of
-from drkit.actions.together import together
+from drkit.actions.together import fail_with, together
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import Refused, StepFailed, Unobservable
+from drkit.errors import DrkitError, Refused, StepFailed, Unobservable
 from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
@@ -138,15 +138,14 @@ def left_admitted(p: Admit, before: NodesState, after: NodesState | None) -> Use
 
 async def put_on_each(ctx: Context, hosts: list[Host], path: str, contents: dict[str, bytes]) -> None:
     """Replace a file on several hosts at once. Every failure is named."""
-    failures: list[str] = []
+    failures: list[DrkitError] = []
 
     async def put(host: Host) -> None:
         token = f"{ctx.token}-{ctx.attempt}"
         try:
-            await ctx.use(Ssh).put(host.name, path, contents[host.name], token=token, fencing_token=ctx.fencing_token)
+            await ctx.use(Ssh).put(host.name, path, contents[host.name], token=token, permit=ctx.permit)
         except (StepFailed, Unobservable, Refused) as error:
-            failures.append(error.message)
+            failures.append(error)
 
     await together(put(host) for host in hosts)
-    if failures:
-        raise StepFailed(" ".join(sorted(failures)))
+    fail_with(failures, asked=len(hosts))

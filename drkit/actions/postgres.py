@@ -170,7 +170,7 @@ async def fence(ctx: Context, p: Fence, before: Writer) -> None:
             lease = await client.lease()
             # Never another side's lease: once the target is the writer, revoking would take the recovered service down.
             if lease.site in (None, p.site) and lease.revoked is None:
-                await client.revoke(f"{p.reason} ({ctx.token})")
+                await client.revoke(f"{p.reason} ({ctx.token})", permit=ctx.permit)
             return
         except Unobservable as error:
             if before.in_recovery:
@@ -237,7 +237,7 @@ class Promote(DatabaseSide):
 
 
 @action(
-    "postgres.promote", observe=writer, repeat="safe", promotes=True, timeout_s=90, poll_s=0.1,
+    "postgres.promote", observe=writer, repeat="safe", promotes=True, unfenced=False, timeout_s=90, poll_s=0.1,
     irreversible="what the old primary alone has is left behind, and it cannot be followed any more",
 )  # fmt: skip
 async def promote(ctx: Context, p: Promote, before: Writer) -> None:
@@ -247,13 +247,13 @@ async def promote(ctx: Context, p: Promote, before: Writer) -> None:
         known = ctx.environment.witness
         waits_s = 2 * (known.term_s + known.margin_s) if known is not None else 0.0
         await ctx.use(Agents).promote(
-            p.database, p.site, by=override.by, run=ctx.run, token=ctx.fencing_token, loss_s=override.loss_s,
+            p.database, p.site, by=override.by, run=ctx.run, permit=ctx.permit, loss_s=override.loss_s,
             timeout_s=p.wait_s + waits_s + 5,
         )  # fmt: skip
         return
     statement = ("select pg_promote(true, %s)", (int(p.wait_s),))
     await ctx.use(Postgres).change(
-        p.database, p.site, [statement], role="standby", timeout_s=p.wait_s + 5, transaction=False
+        p.database, p.site, [statement], role="standby", permit=ctx.permit, timeout_s=p.wait_s + 5
     )
 
 

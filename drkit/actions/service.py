@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 
-from drkit.actions.together import together
+from drkit.actions.together import fail_with, together
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import Refused, StepFailed, Unobservable, Unreachable
+from drkit.errors import DrkitError, Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
 from drkit.model.paper import Paper, lines
@@ -107,7 +107,7 @@ async def status(ctx: Context, p: Group) -> Services:
 
 async def on_each(ctx: Context, p: Group, verb: str, *, unreachable_ok: bool = False) -> None:
     """Run `svc VERB` once on every host of the group. Every failure is named."""
-    failures: list[str] = []
+    hosts, failures = hosts_of(ctx, p.site, p.role), list[DrkitError]()
 
     async def send(host: Host) -> None:
         try:
@@ -115,18 +115,17 @@ async def on_each(ctx: Context, p: Group, verb: str, *, unreachable_ok: bool = F
                 host.name,
                 ["svc", verb, p.service],
                 token=f"{ctx.token}-{ctx.attempt}-{verb}-{p.service}",
-                fencing_token=ctx.fencing_token,
+                permit=ctx.permit,
                 timeout_s=10,
             )
         except Unreachable as error:
             if not unreachable_ok:
-                failures.append(error.message)
+                failures.append(error)
         except (StepFailed, Refused) as error:
-            failures.append(error.message)
+            failures.append(error)
 
-    await together(send(host) for host in hosts_of(ctx, p.site, p.role))
-    if failures:
-        raise StepFailed(" ".join(sorted(failures)))
+    await together(send(host) for host in hosts)
+    fail_with(failures, asked=len(hosts))
 
 
 class Start(Group):

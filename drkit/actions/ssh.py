@@ -56,7 +56,7 @@ class Run(Made):
 )  # fmt: skip
 async def run(ctx: Context, p: Run, before: There) -> None:
     """Run a command on a host, once for this step; it is done once the path it creates is there."""
-    await ctx.use(Ssh).change(p.host, p.argv, token=ctx.token, fencing_token=ctx.fencing_token, timeout_s=p.timeout_s)
+    await ctx.use(Ssh).change(p.host, p.argv, token=ctx.token, permit=ctx.permit, timeout_s=p.timeout_s)
 
 
 @run.check

@@ -1,11 +1,16 @@
-"""Several things at once, in order of asking, with the first failure as itself and not wrapped in a group."""
+"""Several things at once, in order of asking, with the first failure as itself and not wrapped in a group.
+
+Where every failure is to be named instead, they are collected, and `fail_with` says what they amount to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
 import anyio
+
+from drkit.errors import DrkitError, Refused, StepFailed
 
 T = TypeVar("T")
 
@@ -25,6 +30,16 @@ async def together(asked: Iterable[Awaitable[T]]) -> list[T]:
     except ExceptionGroup as failures:
         raise _first(failures) from failures
     return [answers[number] for number in range(len(waiting))]
+
+
+def fail_with(failures: Sequence[DrkitError], *, asked: int) -> None:
+    """Raise what the failures of `asked` targets amount to: Refused if all of them refused, else StepFailed."""
+    if not failures:
+        return
+    said = " ".join(sorted(failure.message for failure in failures))
+    if len(failures) == asked and all(isinstance(failure, Refused) for failure in failures):
+        raise Refused(said)
+    raise StepFailed(said)
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

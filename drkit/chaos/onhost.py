@@ -7,7 +7,6 @@ nothing may be injected: an injector that was frozen and wakes too late is stopp
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -102,7 +101,7 @@ def host_fault(
         params = next(iter(hints.values()))
         apply.__annotations__ = {"ctx": Context, "p": params, "before": Observation, "return": type(None)}
         apply.__doc__, apply.__module__ = recipe.__doc__, recipe.__module__
-        entry: Action[PT, OT] = fault(name, observe=observe, lease=lease, timeout_s=timeout_s)(apply)
+        entry: Action[PT, OT] = fault(name, observe=observe, lease=lease, unfenced=False, timeout_s=timeout_s)(apply)
         entry.healed_by(heal)
         assert entry.heal is not None  # just declared
         entry.by_hand(lambda p, paper: recipe(p).inject)
@@ -121,9 +120,9 @@ async def inject(ctx: Context, name: str, p: HostFault, recipe: Recipe, needs: I
             f"{host.isolation}.", hint="drkit explain " + name,
         )  # fmt: skip
     boot, uptime_cs = (await _script(ctx, host, "clock")).output.split()
-    # What is left of our own lease counts from here on, on the host's clock: see the module's words.
-    ours_s = math.inf if ctx.not_after is None else ctx.not_after - ctx.clock.monotonic()
-    start_by = int(uptime_cs) + round(100 * min(p.lease_s, ours_s))
+    start_by, until_s = int(uptime_cs) + round(100 * p.lease_s), ctx.permit.until(int(uptime_cs) / 100)
+    if until_s is not None:
+        start_by = min(start_by, int(until_s * 100) - 1)  # the last hundredth that is over before our own lease is
     key = fault_key(name, p)
     meta = {"fault": name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
     try:

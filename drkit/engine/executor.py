@@ -7,7 +7,7 @@ anything is sent the lease is checked; what an API answers to a write is not bel
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -194,7 +194,7 @@ class Executor:
         """Send, then look until the effect is there. The lease is checked directly before the send."""
         action = _action(job)
         before = _before(job, action)
-        job = await self._with_lease(job)
+        await self._with_lease(job)
         sent = self._clock.monotonic()
         lost: str | None = None
         try:
@@ -216,18 +216,15 @@ class Executor:
             self._write_down(job)
         return await self._still_ours(job, action, await self._settled(job, action, sent, lost, before))
 
-    async def _with_lease(self, job: Job) -> Job:
-        """The job with the lease as it stands directly before the send; waits while there is too little of it."""
+    async def _with_lease(self, job: Job) -> None:
+        """Directly before the send; waits while too little of the lease is left, CannotStart at the deadline."""
         lease = self._scene.lease
         needed_s = min(job.step.timeout_s, LEASE_FLOOR_S)
-        if lease is None or lease.remaining_s() >= needed_s:
-            return job  # as it stands: nothing was waited for since its context was made
-        while (lasts_s := lease.remaining_s()) < needed_s:
+        while lease is not None and (lasts_s := lease.remaining_s()) < needed_s:
             if self._clock.monotonic() >= job.deadline:
                 left = f"{max(lasts_s, 0):.1f} s of it are left, {needed_s:.1f} s are needed"
                 raise CannotStart(f"not sent: the environment's lease runs out ({left})")
             await self._clock.sleep(LEASE_POLL_S)
-        return replace(job, ctx=replace(job.ctx, not_after=self._clock.monotonic() + lasts_s))
 
     async def _still_ours(self, job: Job, action: Action[Any, Any], fact: Fact) -> Fact:
         """What became of it, if the lease was ours all the while; a renewal that succeeds shows that it was.

@@ -75,13 +75,12 @@ class Scene:
     def context(
         self, step: str, attempt: int, overrides: Json = None, *, tell: Callable[[Fact], None] = lambda fact: None
     ) -> Context:
-        """What an action or probe is given. `not_after` is as the lease stands now; `overrides` as in the command."""
-        lasts_s = self.lease.remaining_s() if self.lease is not None else None
+        """What an action or probe is given; `overrides` as in the command."""
         return Context(
             environment=self.providers.environment, providers=self.providers, secrets=self.secrets, clock=self.clock,
             run=self.run, step=step, source=self.plan.source, target=self.plan.target, mode=self.plan.mode,
             drill=self.drill, attempt=attempt, fencing_token=self.fencing_token,
-            not_after=None if lasts_s is None else self.clock.monotonic() + lasts_s,
+            lease=self.lease,
             overrides=tuple(_override(told) for told in overrides) if isinstance(overrides, list) else (), tell=tell,
         )  # fmt: skip
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.environment import Database
-from drkit.providers.http import Answer, OverHttp
+from drkit.model.permit import Permit
+from drkit.providers.http import LATE, Answer, OverHttp, permitted
 from drkit.providers.postgres import Identity, why_not_meant
 
 
@@ -35,30 +36,38 @@ class Agents(OverHttp):
         return OverriddenWriter(int(lease["epoch"]), tuple(override.get("by", ())))
 
     async def promote(
-        self, name: str, site: str, *, by: Sequence[str], run: str, token: int, loss_s: float, timeout_s: float
+        self, name: str, site: str, *, by: Sequence[str], run: str, permit: Permit, loss_s: float, timeout_s: float
     ) -> None:
         """Have a standby promoted on the word of these persons, also if no witness answers.
 
-        Refused if somebody else answers there, Unobservable if nobody does, StepFailed if the agent refuses.
+        Refused if somebody else answers there or our lease is over, Unobservable if nobody does, StepFailed if the
+        agent refuses.
         """
         database = self._environment.database(name, site)
-        said = await self._status(database)
+        asked = await self._ask(database)
+        said = _body(asked)
         who = Identity(str(said.get("system_identifier")), bool(said.get("in_recovery")))
         if (why := why_not_meant(who, database, "standby")) is not None:
             raise Refused(f"The agent at {database.agent} is not beside whom this was meant for: {why}.")
-        override = {"by": list(by), "run": run, "token": token, "loss_s": loss_s}
+        override = {"by": list(by), "run": run, "token": permit.token, "loss_s": loss_s}
         answer = await self._http.request(
-            "POST", f"{database.agent}/promote", json_body={"override": override}, timeout_s=timeout_s
-        )
+            "POST", f"{database.agent}/promote", timeout_s=timeout_s,
+            json_body={"override": override, "permit": permitted(permit, asked)},
+        )  # fmt: skip
+        if answer.status == LATE:
+            raise Refused(f"The agent of {name} in {site} refused: {_body(answer).get('error')}.")
         if answer.status != 200:
             left = _body(answer)
             world = "untouched" if left.get("in_recovery") else "changed"
             raise StepFailed(f"The agent of {name} in {site} refused: {left.get('error')}.", world=world)
 
     async def _status(self, database: Database) -> dict[str, Any]:
+        return _body(await self._ask(database))
+
+    async def _ask(self, database: Database) -> Answer:
         if database.agent is None:
             raise Unobservable(f"Nobody beside {database.name} in {database.site} can be asked: it has no agent.")
-        return _body(await self._http.request("GET", f"{database.agent}/status", timeout_s=2))
+        return await self._http.request("GET", f"{database.agent}/status", timeout_s=2)
 
 
 def _body(answer: Answer) -> dict[str, Any]:

@@ -17,10 +17,13 @@ import anyio
 
 from drkit.errors import OutcomeUnknown, Unobservable, Unreachable
 from drkit.model.environment import Address, Environment
+from drkit.model.permit import Permit
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient
 
+#: Status with which a target refuses what a run may not begin any more (`permitted`).
+LATE = 412
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -125,6 +128,19 @@ class OverHttp:
     async def aclose(self) -> None:
         """Close the connection."""
         await self._http.aclose()
+
+
+def permitted(permit: Permit, answer: Answer) -> dict[str, Any]:
+    """What a change carries to a target that has just said what time it is there (`clock`), and refuses late ones.
+
+    Refused if our lease is over; Unreachable (nothing was sent) if the answer has no clock.
+    """
+    try:
+        clock = answer.json()["clock"]
+        boot, at_s = str(clock["boot"]), float(clock["at_s"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreachable(f"{answer.address} does not say what time it is there; nothing was sent.") from error
+    return {"token": permit.token, "boot": boot, "until_s": permit.until(at_s)}
 
 
 def pinned(url: str, pin: Address | None) -> tuple[str, str]:

@@ -2,7 +2,9 @@
 
 Reads share a connection and are repeated once if it turns out to be a dead one. A change gets a connection of its own,
 on which the server's system identifier and role are compared with what the caller meant immediately before it is sent.
-asyncio only (psycopg).
+The statements of a change travel in one message, as one transaction, behind a guard that ends it if our lease is over
+by then (an instant of the server's own clock, which it was asked for in the same session), or if the database has
+written down a newer holder in its table `fence_token`. asyncio only (psycopg).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import anyio
 
 from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Address, Database, Environment, SecretRef
+from drkit.model.permit import Permit
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -24,7 +27,22 @@ Role = Literal["primary", "standby", "any"]
 Row = dict[str, Any]
 
 _WHO = """select (select system_identifier::text from pg_control_system()) as system_identifier,
-                 pg_is_in_recovery() as in_recovery"""
+                 pg_is_in_recovery() as in_recovery,
+                 extract(epoch from clock_timestamp())::float8 as there_s"""
+
+#: What the guard ends a change with.
+_REFUSED = "DRKIT"
+#: A table that is not there is never looked into: PL/pgSQL plans a statement when it comes to it.
+_GUARD = f"""do $guard$ begin
+  if extract(epoch from clock_timestamp())::float8 >= %(until_s)s::float8 then
+    raise exception 'it came after its sender''s lease of the environment was over' using errcode = '{_REFUSED}';
+  end if;
+  if to_regclass('fence_token') is not null then
+    if exists (select from fence_token where environment = %(environment)s and token > %(token)s) then
+      raise exception 'fencing token %% is older than the database''s', %(token)s using errcode = '{_REFUSED}';
+    end if;
+  end if;
+end $guard$"""
 
 
 class Secrets(Protocol):
@@ -103,33 +121,37 @@ class Postgres:
         statements: Sequence[tuple[str, Sequence[Any]]],
         *,
         role: Role,
+        permit: Permit,
         timeout_s: float = 5.0,
-        transaction: bool = True,
     ) -> list[list[Row]]:
-        """Send statements after comparing who answers; the rows of each.
+        """Send statements, one transaction, after comparing who answers; the rows of each.
 
-        Refused if somebody else answers, Unreachable if nobody does, StepFailed if the server refuses a statement,
-        OutcomeUnknown if its answer never came.
+        Refused if somebody else answers or the guard ends it, Unreachable if nobody does, StepFailed if the server
+        refuses a statement, OutcomeUnknown if its answer never came.
         """
         database = self._environment.database(name, site)
         connection = await self._connect(database)
         sent = False
         try:
             with anyio.fail_after(timeout_s):
-                who = _identity(await (await connection.execute(_WHO)).fetchall())
+                said = await (await connection.execute(_WHO)).fetchall()
+                who = _identity(said)
                 if (why := why_not_meant(who, database, role)) is not None:
                     raise Refused(f"{_label(database)} is not whom this was meant for: {why}.")
                 await connection.execute(_limit(timeout_s))
-                await connection.set_autocommit(not transaction)
+                until_s = permit.until(float(said[0]["there_s"]))
+                held = {
+                    "until_s": "infinity" if until_s is None else until_s, "token": permit.token,
+                    "environment": self._environment.name,
+                }  # fmt: skip
                 sent = True
-                rows = [await _send(connection, sql, params) for sql, params in statements]
-                if transaction:
-                    await connection.commit()
-                return rows
+                return (await _send(connection, [(_GUARD, held), *statements]))[1:]
         except TimeoutError as slow:
             raise _lost(database, f"no answer within {timeout_s:g} s", sent) from slow
         except _psycopg_error() as error:
             # A statement the server refused left nothing behind: statements of one change commit together.
+            if error.sqlstate == _REFUSED:
+                raise Refused(f"{_label(database)} refused: {_first_line(error)}.") from error
             if sent and error.sqlstate is not None and not connection.closed:
                 raise StepFailed(f"{_label(database)} refused: {_first_line(error)}", world="untouched") from error
             raise _lost(database, _first_line(error), sent) from error
@@ -182,9 +204,16 @@ class Postgres:
             raise Unreachable(f"{_label(database)} cannot be connected to: {_first_line(error)}.") from error
 
 
-async def _send(connection: AsyncConnection[Row], sql: str, params: Sequence[Any]) -> list[Row]:
-    cursor = await connection.execute(sql.encode(), params or None)
-    return await cursor.fetchall() if cursor.description else []
+async def _send(
+    connection: AsyncConnection[Row], statements: Sequence[tuple[str, Sequence[Any] | Mapping[str, Any]]]
+) -> list[list[Row]]:
+    """Send statements as one message, which the server carries out as one transaction; the rows of each."""
+    from psycopg import AsyncClientCursor
+
+    cursor = AsyncClientCursor(connection)
+    message = ";\n".join(cursor.mogrify(sql, params or None) for sql, params in statements)
+    await cursor.execute(message)
+    return [await found.fetchall() if found.description else [] async for found in cursor.results()]
 
 
 async def _discard(connection: AsyncConnection[Any]) -> None:

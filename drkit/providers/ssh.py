@@ -2,8 +2,9 @@
 
 A host whose key is not the one in the environment is never logged in to. `run` is for reading. `change` first compares
 the machine-id with the one the plan meant, then runs under a guard *on the host*: a lock named by the idempotency
-token, refusal of a lower fencing token, and a folder that keeps the job's pid, output and exit code, so that whoever
-asks again with the same token adopts the job instead of starting a second one. The job outlives our connection.
+token, refusal of a lower fencing token and of what arrives when our lease is over (an instant of the host's own
+uptime, which it was asked for just before), and a folder that keeps the job's pid, output and exit code, so that
+whoever asks again with the same token adopts the job instead of starting a second one. The job outlives our connection.
 asyncio only (asyncssh).
 """
 
@@ -21,6 +22,7 @@ import anyio
 
 from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Environment, Host, SecretRef
+from drkit.model.permit import Permit
 
 if TYPE_CHECKING:
     from asyncssh import SSHClientConnection
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3.0
 
 #: Exit codes of the guard itself; the job's own code is in the first line of its output.
-_GUARD_LOCKED, _GUARD_REFUSED, _GUARD_STRANGER, _GUARD_RUNNING, _GUARD_VANISHED = 90, 91, 92, 93, 94
+_GUARD_LOCKED, _GUARD_REFUSED, _GUARD_STRANGER, _GUARD_RUNNING, _GUARD_VANISHED, _GUARD_LATE = 90, 91, 92, 93, 94, 96
+
+#: Which boot of the host this is, and for how long it has been up (its CLOCK_BOOTTIME, cut to hundredths of a second).
+_BOOT, _UPTIME = "/proc/sys/kernel/random/boot_id", "/proc/uptime"
 
 GUARD = r"""
-token=$1 fencing=$2 machine=$3 wait_s=$4; shift 4
+token=$1 fencing=$2 until=$3 machine=$4 wait_s=$5; shift 5
 cd "${DRKIT_HOST_ROOT:-/}" || exit 95
 found=$(cat etc/machine-id 2>/dev/null)
 [ "$found" = "$machine" ] || { echo "this host is ${found:-without machine-id}, not $machine"; exit 92; }
@@ -48,12 +53,18 @@ exec 8>&-
 started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 alive() { read -r pid born <"$job/pid" 2>/dev/null && [ -n "$born" ] && [ "$(started "$pid")" = "$born" ]; }
 vanished() { echo "the job of $token ended without leaving its exit code"; rm -f "$job/pid"; exit 94; }
+late() {  # an instant of another boot means nothing here
+  [ "$until" != never ] || return 1
+  read -r boot </proc/sys/kernel/random/boot_id; read -r up idle </proc/uptime
+  [ "$boot" != "${until%:*}" ] || [ "$(echo "$up" | tr -d .)" -ge "${until#*:}" ]
+}
 adopted=1
 if [ -f "$job/exit" ] && [ "$(cat "$job/exit")" = 0 ]; then :
 elif [ -f "$job/pid" ] && alive; then :
 elif [ -f "$job/pid" ] && [ ! -f "$job/exit" ]; then
   vanished
 else
+  ! late || { echo "it came after its sender's lease of the environment was over"; exit 96; }
   adopted=0
   rm -f "$job/exit" "$job/pid"
   setsid sh -c 'job=$1; shift
@@ -122,25 +133,26 @@ class Ssh:
         return await self._execute(self._environment.host(host), command, timeout_s, text)
 
     async def change(
-        self, host: str, argv: Sequence[str], *, token: str, fencing_token: int, timeout_s: float = 20.0
+        self, host: str, argv: Sequence[str], *, token: str, permit: Permit, timeout_s: float = 20.0
     ) -> Completed:
         """Run a command that changes the host, at most once successfully for each `token`.
 
-        Refused for another machine or an older fencing token, Unreachable if nothing was sent, StepFailed if the
-        command failed, OutcomeUnknown if it may have run or still does.
+        Refused for another machine, an older fencing token or a lease that is over, Unreachable if nothing was sent,
+        StepFailed if the command failed, OutcomeUnknown if it may have run or still does.
         """
         meant = self._environment.host(host)
         wait_s = max(1, int(timeout_s))
-        guard = ["sh", "-c", GUARD, "drkit-guard", token, str(fencing_token), meant.machine_id, str(wait_s), *argv]
+        until = await self._until(meant, permit)
+        guard = ["sh", "-c", GUARD, "drkit-guard", token, str(permit.token), until, meant.machine_id, str(wait_s)]
         try:
-            done = await self._execute(meant, shlex.join(guard), timeout_s + 2, "")
+            done = await self._execute(meant, shlex.join([*guard, *argv]), timeout_s + 2, "")
         except Unreachable:
             raise
         except Unobservable as lost:
             raise OutcomeUnknown(f"{lost.message} It may have run; job {token}.") from lost
         return _judged(meant, token, argv, done)
 
-    async def put(self, host: str, path: str, content: bytes, *, token: str, fencing_token: int) -> Completed:
+    async def put(self, host: str, path: str, content: bytes, *, token: str, permit: Permit) -> Completed:
         """Make a file on the host have this content, replaced in one instant; errors as `change`.
 
         It is staged under its digest first, so that what is moved into place is whole.
@@ -155,7 +167,22 @@ class Ssh:
         move = 'mkdir -p "$(dirname "$2")" && cp "$1" "$2.drkit" && mv "$2.drkit" "$2"'
         argv = ["sh", "-c", move, "put", staged, path]
         name = re.sub(r"[^a-zA-Z0-9-]+", "-", path)
-        return await self.change(host, argv, token=f"{token}-{name}-{digest[:12]}", fencing_token=fencing_token)
+        return await self.change(host, argv, token=f"{token}-{name}-{digest[:12]}", permit=permit)
+
+    async def _until(self, host: Host, permit: Permit) -> str:
+        """When the guard must refuse us, `BOOT:HUNDREDTHS` of the host's uptime. Unreachable if it does not say."""
+        if permit.lease is None:
+            return "never"
+        try:
+            said = await self._execute(host, f"cat {_BOOT} {_UPTIME}", CONNECT_TIMEOUT_S, "")
+            boot, up, *_ = said.output.split()
+            until = permit.until(float(up))
+        except Unobservable as silent:
+            raise Unreachable(f"{silent.message} Nothing was sent.") from silent
+        except ValueError as odd:
+            raise Unreachable(f"{_label(host)} does not say for how long it is up; nothing was sent.") from odd
+        assert until is not None  # there is a lease
+        return f"{boot}:{int(until * 100)}"
 
     async def _execute(self, host: Host, command: str, timeout_s: float, text: str) -> Completed:
         import asyncssh
@@ -215,7 +242,7 @@ class Ssh:
 def _judged(host: Host, token: str, argv: Sequence[str], done: Completed) -> Completed:
     """What the guard's answer means."""
     said = done.output.strip() or done.errors.strip()
-    if done.exit_code in (_GUARD_REFUSED, _GUARD_STRANGER):
+    if done.exit_code in (_GUARD_REFUSED, _GUARD_STRANGER, _GUARD_LATE):
         raise Refused(f"{_label(host)} refused: {said}.")
     if done.exit_code in (_GUARD_LOCKED, _GUARD_RUNNING, _GUARD_VANISHED):
         raise OutcomeUnknown(f"{_label(host)}: {said}.")

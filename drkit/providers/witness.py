@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from drkit.errors import StepFailed, Unobservable
+from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.environment import Witness
-from drkit.providers.http import Answer, OverHttp
+from drkit.model.permit import Permit
+from drkit.providers.http import LATE, Answer, OverHttp, permitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,20 @@ class WitnessClient(OverHttp):
 
     async def lease(self) -> WriterLease:
         """The lease now. Unreachable or Unobservable if the witness does not say."""
-        return _lease(await self._http.request("GET", f"{self.witness.url}/lease", timeout_s=2))
+        return _lease(await self._ask())
 
-    async def revoke(self, reason: str) -> WriterLease:
-        """Refuse every further renewal: from now on the holder's time runs out."""
-        url = f"{self.witness.url}/revoke"
-        answer = await self._http.request("POST", url, json_body={"reason": reason}, timeout_s=2)
+    async def revoke(self, reason: str, *, permit: Permit) -> WriterLease:
+        """Refuse every further renewal: from now on the holder's time runs out. Refused if our lease is over."""
+        body = {"reason": reason, "permit": permitted(permit, await self._ask())}
+        answer = await self._http.request("POST", f"{self.witness.url}/revoke", json_body=body, timeout_s=2)
+        if answer.status == LATE:
+            raise Refused(f"The witness refused to revoke the lease: {answer.json().get('error')}.")
         if answer.status != 200:
             raise StepFailed(f"The witness refused to revoke the lease: {answer.status}.", world="untouched")
         return _lease(answer)
+
+    async def _ask(self) -> Answer:
+        return await self._http.request("GET", f"{self.witness.url}/lease", timeout_s=2)
 
 
 def _lease(answer: Answer) -> WriterLease:

@@ -8,6 +8,8 @@ POST /links/NAME  {delay_s?, cut?, reset?}
 POST /replication {mode: sync|async}
 POST /kill        {part, signal?}        SIGKILL, SIGSTOP, SIGCONT or SIGTERM for one part
 POST /down        {}
+
+Whatever is changed may carry a `permit` (see `parts._holders`); 412: who sent it holds the environment no longer.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from drkit.errors import DrkitError
 from drkit.sandbox.layout import OUTSIDE, REGIONS, address, hosts, other
 from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
+from drkit.sandbox.parts._holders import Holders, clock
 from drkit.sandbox.processes import wait_gone
 
 if TYPE_CHECKING:
@@ -41,12 +44,15 @@ class Control:
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
         self._changing = asyncio.Lock()
+        self._holders = Holders(supervisor.folders.state("control.holder"))
 
     async def handle(self, request: Message) -> Answer:
         """Dispatch; errors of ours become 409 with `error` and `hint`."""
         body = request.json()
         if not isinstance(body, dict):
             raise ValueError("expected a JSON object")
+        if request.method != "GET" and (why := self._holders.why_not(body.get("permit"))) is not None:
+            return answer({"error": why}, 412)
         try:
             match request.method, request.path.strip("/").split("/"):
                 case "GET", ["status"]:
@@ -87,6 +93,7 @@ class Control:
             ],
             "links": [_shown(self.supervisor, name) for name in self.supervisor.links],
             "outages": sorted(self.supervisor.outages),
+            "clock": clock(),
         }
 
     async def outage(self, region: str, lease_s: float | None, meta: dict[str, Any] | None) -> dict[str, Any]:

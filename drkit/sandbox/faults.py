@@ -50,12 +50,13 @@ class Outage(Region, Leased):
     """A region that is to be dark for a while."""
 
 
-@fault("region.outage", observe=state, lease="the sandbox's supervisor")
+@fault("region.outage", observe=state, lease="the sandbox's supervisor", unfenced=False)
 async def outage(ctx: Context, p: Outage, before: RegionState) -> None:
     """SIGKILL every process of a region and cut all its links in the same instant; its AWS endpoint refuses."""
     key = fault_key(outage.name, p)
     meta = {"key": key, "fault": outage.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
-    await ctx.use(World).change("/outage", {"region": p.site, "lease_s": p.lease_s, "meta": meta})
+    body = {"region": p.site, "lease_s": p.lease_s, "meta": meta}
+    await ctx.use(World).change("/outage", body, permit=ctx.permit)
     detail: dict[str, Json] = {"key": key, "lease": "supervisor", "left_s": p.lease_s}
     for state in ("armed", "injected"):
         ctx.tell(FaultChanged(fault=outage.name, id=ctx.step, state=state, detail=dict(detail)))
@@ -72,7 +73,7 @@ def dark(p: Outage, now: RegionState) -> State:
 @outage.healed_by
 async def back(ctx: Context, p: Outage, before: RegionState) -> None:
     """Power and network come back. A former writer stays fenced: it starts, and refuses every write."""
-    await ctx.use(World).change("/restore", {"region": p.site})
+    await ctx.use(World).change("/restore", {"region": p.site}, permit=None)  # who heals is never turned away
 
 
 class Nothing(Params):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from drkit.errors import NotSupported, StepFailed, Unobservable
+from drkit.errors import NotSupported, Refused, StepFailed, Unobservable
 from drkit.model.environment import Environment
-from drkit.providers.http import Answer, Http
+from drkit.model.permit import Permit
+from drkit.providers.http import LATE, Answer, Http, permitted
 
 
 class World:
@@ -29,19 +30,28 @@ class World:
 
     async def status(self) -> dict[str, Any]:
         """Parts, links and outages as they are now."""
-        return _body(await self._http.request("GET", f"{self._control}/status", timeout_s=5))
+        return _body(await self._ask())
 
     async def faults(self) -> list[dict[str, Any]]:
         """Outages that somebody injected, with their ends."""
         found = _body(await self._http.request("GET", f"{self._control}/faults", timeout_s=5))["faults"]
         return list(found)
 
-    async def change(self, path: str, body: dict[str, Any], *, timeout_s: float = 30) -> dict[str, Any]:
-        """Ask for a change. StepFailed with the supervisor's own words if it refuses."""
+    async def change(
+        self, path: str, body: dict[str, Any], *, permit: Permit | None, timeout_s: float = 30
+    ) -> dict[str, Any]:  # fmt: skip
+        """Ask for a change. Refused if our lease is over, StepFailed with the supervisor's own words if it refuses."""
+        if permit is not None:
+            body = {**body, "permit": permitted(permit, await self._ask())}
         answer = await self._http.request("POST", f"{self._control}{path}", json_body=body, timeout_s=timeout_s)
+        if answer.status == LATE:
+            raise Refused(f"The sandbox refused {path}: {_body(answer).get('error')}.")
         if answer.status >= 400:
             raise StepFailed(f"The sandbox refused {path}: {_body(answer).get('error')}.", world="untouched")
         return _body(answer)
+
+    async def _ask(self) -> Answer:
+        return await self._http.request("GET", f"{self._control}/status", timeout_s=5)
 
 
 def _body(answer: Answer) -> dict[str, Any]:

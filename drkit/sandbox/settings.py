@@ -46,10 +46,10 @@ class SlowLink(Link):
     """One-way delay."""
 
 
-@action("sandbox.link", observe=link_state, repeat="safe", side="neither")
+@action("sandbox.link", observe=link_state, repeat="safe", side="neither", unfenced=False)
 async def slow(ctx: Context, p: SlowLink, before: LinkState) -> None:
     """Set a link's one-way delay."""
-    await ctx.use(World).change(f"/links/{p.link}", {"delay_s": p.delay})
+    await ctx.use(World).change(f"/links/{p.link}", {"delay_s": p.delay}, permit=ctx.permit)
 
 
 @slow.check
@@ -100,10 +100,10 @@ class Replicate(Side):
     """sync: a commit waits until the standby has it."""
 
 
-@action("sandbox.replication", observe=replication_state, repeat="safe")
+@action("sandbox.replication", observe=replication_state, repeat="safe", unfenced=False)
 async def replicate(ctx: Context, p: Replicate, before: ReplicationState) -> None:
     """Make the writer wait for its standby, or not."""
-    await ctx.use(World).change("/replication", {"mode": p.mode})
+    await ctx.use(World).change("/replication", {"mode": p.mode}, permit=ctx.permit)
 
 
 @replicate.check

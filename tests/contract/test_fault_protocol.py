@@ -114,9 +114,16 @@ async def test_an_older_fencing_token_injects_nothing(hosts: Lab) -> None:
     assert not stopped(hosts, "s3")
 
 
+class Ending:
+    """A lease that is over before anything that is sent arrives."""
+
+    def remaining_s(self) -> float:
+        return 0.001
+
+
 async def test_what_comes_after_our_own_lease_injects_nothing(hosts: Lab) -> None:
     ctx = hosts.context()
-    late = replace(ctx, not_after=ctx.clock.monotonic() - 0.1)
+    late = replace(ctx, lease=Ending())
     p = Pause(host="app-1", service="s4", lease_s=30)
     with pytest.raises(Refused, match="came too late"):
         await pause(late, p, await processes(ctx, Service(host="app-1", service="s4")))

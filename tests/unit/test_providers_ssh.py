@@ -15,6 +15,7 @@ import pytest
 
 from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unreachable
 from drkit.model.environment import Address, Environment, Host, SecretRef, Site
+from drkit.model.permit import Permit
 from drkit.providers.secrets import Secrets
 from drkit.providers.ssh import Ssh
 
@@ -99,12 +100,12 @@ async def test_nobody_listening_is_unreachable(server: dict[str, Any]) -> None:
     with pytest.raises(Unreachable):
         await ssh.run("app-1", ["true"])
     with pytest.raises(Unreachable):
-        await ssh.change("app-1", ["true"], token="t", fencing_token=1)
+        await ssh.change("app-1", ["true"], token="t", permit=Permit(1))
 
 
 async def test_a_change_runs_once_for_its_token_and_is_adopted_afterwards(ssh: Ssh, server: dict[str, Any]) -> None:
-    first = await ssh.change("app-1", append("once", "echo said"), token="drkit-r-once", fencing_token=1)
-    second = await ssh.change("app-1", append("once"), token="drkit-r-once", fencing_token=1)
+    first = await ssh.change("app-1", append("once", "echo said"), token="drkit-r-once", permit=Permit(1))
+    second = await ssh.change("app-1", append("once"), token="drkit-r-once", permit=Permit(1))
     assert (first.adopted, second.adopted) == (False, True)
     assert first.output == second.output == "said\n"
     assert times_run(server, "once") == 1
@@ -113,17 +114,17 @@ async def test_a_change_runs_once_for_its_token_and_is_adopted_afterwards(ssh: S
 async def test_a_change_that_failed_runs_again(ssh: Ssh, server: dict[str, Any]) -> None:
     command = append("again", "test $(wc -l <tmp/again) = 2")
     with pytest.raises(StepFailed, match="ended with 1"):
-        await ssh.change("app-1", command, token="drkit-r-again", fencing_token=1)
-    assert not (await ssh.change("app-1", command, token="drkit-r-again", fencing_token=1)).adopted
+        await ssh.change("app-1", command, token="drkit-r-again", permit=Permit(1))
+    assert not (await ssh.change("app-1", command, token="drkit-r-again", permit=Permit(1))).adopted
     assert times_run(server, "again") == 2
 
 
 async def test_a_job_outlives_its_caller_and_is_adopted(ssh: Ssh, server: dict[str, Any]) -> None:
     command = append("long", "sleep 1; echo end")
     with anyio.move_on_after(0.4):
-        await ssh.change("app-1", command, token="drkit-r-long", fencing_token=1)
+        await ssh.change("app-1", command, token="drkit-r-long", permit=Permit(1))
     await ssh.aclose()  # as if we had been killed
-    done = await ssh.change("app-1", command, token="drkit-r-long", fencing_token=1)
+    done = await ssh.change("app-1", command, token="drkit-r-long", permit=Permit(1))
     assert done.adopted
     assert done.output == "end\n"
     assert times_run(server, "long") == 1
@@ -131,14 +132,14 @@ async def test_a_job_outlives_its_caller_and_is_adopted(ssh: Ssh, server: dict[s
 
 async def test_a_job_that_was_killed_is_an_unknown_outcome_once(ssh: Ssh, server: dict[str, Any]) -> None:
     with pytest.raises(OutcomeUnknown, match="without leaving its exit code"):
-        await ssh.change("app-1", append("killed", "kill -9 $PPID"), token="drkit-r-killed", fencing_token=1)
+        await ssh.change("app-1", append("killed", "kill -9 $PPID"), token="drkit-r-killed", permit=Permit(1))
     assert times_run(server, "killed") == 1
 
 
 async def test_an_older_fencing_token_is_refused(ssh: Ssh, server: dict[str, Any]) -> None:
-    await ssh.change("app-1", ["true"], token="drkit-new-holder", fencing_token=7)
+    await ssh.change("app-1", ["true"], token="drkit-new-holder", permit=Permit(7))
     with pytest.raises(Refused, match="older"):
-        await ssh.change("app-1", append("stale"), token="drkit-old-holder", fencing_token=6)
+        await ssh.change("app-1", append("stale"), token="drkit-old-holder", permit=Permit(6))
     assert times_run(server, "stale") == 0
     (Path(server["root"]) / "var/lib/drkit/fence").write_text("0\n")
 
@@ -146,6 +147,6 @@ async def test_an_older_fencing_token_is_refused(ssh: Ssh, server: dict[str, Any
 async def test_another_machine_behind_the_address_is_refused_before_anything_runs(server: dict[str, Any]) -> None:
     ssh = Ssh(environment(server, machine_id="0" * 32), Secrets())
     with pytest.raises(Refused, match="not 0000"):
-        await ssh.change("app-1", append("stranger"), token="drkit-r-stranger", fencing_token=1)
+        await ssh.change("app-1", append("stranger"), token="drkit-r-stranger", permit=Permit(1))
     assert times_run(server, "stranger") == 0
     await ssh.aclose()

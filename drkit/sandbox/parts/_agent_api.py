@@ -7,6 +7,8 @@ POST /promote     {}                                   as `SELECT pg_promote()` 
 POST /replication {mode: sync|async, standby}
 POST /start       {}                                   start a server that ended by itself
 POST /rejoin      {as: writer} | {as: standby, upstream: {host, port}}
+
+Whatever is changed may carry a `permit` (see `_holders`); 412: who sent it holds the environment no longer.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from drkit.errors import DrkitError
 from drkit.sandbox import postgres
 from drkit.sandbox.links import Endpoint
 from drkit.sandbox.parts._aio import Answer, Message, answer
+from drkit.sandbox.parts._holders import Holders, clock
 from drkit.sandbox.parts._lease import boot_time, log
 
 if TYPE_CHECKING:
@@ -29,11 +32,14 @@ class AgentApi:
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
+        self.holders = Holders(agent.memory.path.with_suffix(".holder"))
 
     async def handle(self, request: Message) -> Answer:
         """The control API."""
         agent = self.agent
         body = request.json()
+        if request.method != "GET" and (why := self.holders.why_not(body.get("permit"))) is not None:
+            return answer({"error": why}, 412)
         try:
             match request.method, request.path:
                 case "GET", "/status":
@@ -134,5 +140,6 @@ class AgentApi:
             },
             "override": agent.memory.override,
             "sessions": len(agent.door.sessions),
+            "clock": clock(),
             **await agent.sql.describe(answering=running),
         }

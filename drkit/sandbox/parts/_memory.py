@@ -18,7 +18,7 @@ class AgentMemory:
     """A small JSON file, replaced whole."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._kept = _NOTHING | (json.loads(path.read_text()) if path.exists() else {})
 
     @property
@@ -87,10 +87,10 @@ class AgentMemory:
 
     def _keep(self, **changes: Any) -> None:
         kept = self._kept | changes
-        draft = self._path.with_suffix(".new")
+        draft = self.path.with_suffix(".new")
         with draft.open("w") as file:
             json.dump(kept, file)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self._path)
+        draft.replace(self.path)
         self._kept = kept

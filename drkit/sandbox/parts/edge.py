@@ -29,6 +29,7 @@ from urllib.parse import urlencode
 
 from drkit.sandbox.parts import announce, die_with_parent, load_config
 from drkit.sandbox.parts._aio import Answer, Message, answer, encode_request, fetch, read_message, serve
+from drkit.sandbox.parts._holders import Holders, clock
 
 CHECK_EVERY_S = 0.25
 LISTENER_EVERY_S = 0.5
@@ -74,6 +75,7 @@ class Edge:
         self._file = Path(config["targets"])
         self._seen: tuple[int, int] | None = None
         self._maintenance = Path(config["maintenance"])
+        self._holders = Holders(self._maintenance.with_suffix(".holder"))
         self._next = 0
 
     # -- users -------------------------------------------------------------------------------------------------------
@@ -184,9 +186,12 @@ class Edge:
         """The admin port."""
         match request.method, request.path:
             case "GET", "/_edge/status":
-                return answer(self.status())
+                return answer({**self.status(), "clock": clock()})
             case "PUT", "/_edge/maintenance":
-                if request.json().get("on") is True:
+                wanted = request.json()
+                if (why := self._holders.why_not(wanted.get("permit"))) is not None:
+                    return answer({"error": why}, 412)
+                if wanted.get("on") is True:
                     self._maintenance.touch()
                 else:
                     self._maintenance.unlink(missing_ok=True)

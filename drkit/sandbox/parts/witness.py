@@ -16,8 +16,9 @@ writers the one of the later run (the higher fencing token) counts.
     POST /adopt   {holder, site, epoch, token, ended?}  200 the lease | 409 {refused: "superseded", ...}
     POST /renew   {holder, epoch}                200 the lease | 409 {refused: "revoked" | "not the holder", ...}
     POST /release {holder, epoch}                200
-    POST /revoke  {reason}                       200
-    GET  /lease                                  {holder, site, epoch, seconds_since_renewal, term_s, margin_s, expired}
+    POST /revoke  {reason, permit?}              200 | 412 {error}: the run that asks holds its environment no longer
+    GET  /lease                                  {holder, site, epoch, seconds_since_renewal, term_s, margin_s, expired,
+                                                  clock}
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from drkit.sandbox.parts import announce, die_with_parent, load_config
+from drkit.sandbox.parts._holders import Holders, clock
 from drkit.sandbox.parts._web import Reply, Request, json_reply, serve, wait_for_term
 
 
@@ -164,13 +166,13 @@ class Register:
         }
 
 
-def _handler(register: Register, request: Request) -> Reply:
+def _handler(register: Register, holders: Holders, request: Request) -> Reply:
     body = request.json()
     if not isinstance(body, dict):
         raise ValueError("expected a JSON object")
     match request.method, request.path:
         case "GET", "/lease":
-            return json_reply(register.shown())
+            return json_reply({**register.shown(), "clock": clock()})
         case "POST", "/acquire":
             expect = body.get("expect_epoch")
             found = register.acquire(str(body.get("holder", "")), str(body.get("site", "")), expect)
@@ -183,6 +185,8 @@ def _handler(register: Register, request: Request) -> Reply:
         case "POST", "/release":
             found = register.release(str(body.get("holder", "")), int(body.get("epoch", -1)))
         case "POST", "/revoke":
+            if (why := holders.why_not(body.get("permit"))) is not None:
+                return json_reply({"error": why}, 412)
             found = register.revoke(str(body.get("reason") or "no reason given"))
         case _:
             return json_reply({"error": f"no {request.method} {request.path}"}, 404)
@@ -193,8 +197,10 @@ def main() -> None:
     """Config: `host`, `port`, `state` (file), `term_s`, `margin_s`."""
     die_with_parent()
     config = load_config()
-    register = Register(Path(config["state"]), float(config["term_s"]), float(config["margin_s"]))
-    server = serve(config["host"], int(config.get("port", 0)), lambda request: _handler(register, request))
+    state = Path(config["state"])
+    register = Register(state, float(config["term_s"]), float(config["margin_s"]))
+    holders = Holders(state.with_suffix(".holder"))
+    server = serve(config["host"], int(config.get("port", 0)), lambda request: _handler(register, holders, request))
     announce(host=config["host"], port=server.server_port)
     wait_for_term()
 
