@@ -103,8 +103,8 @@ class JournalCopier:
             tasks.cancel_scope.cancel()
 
     async def _copy(self) -> None:
-        error = await self._put() if self._rows else None
-        while error is None and self._rows and self._wanted:
+        error: str | None = None
+        while error is None and self._rows:
             error = await self._put()
         wanted, self._wanted = self._wanted, []
         if error is None:

@@ -179,6 +179,15 @@ def test_many_rows_are_many_objects() -> None:
     Copying().run(body)
 
 
+def test_however_many_rows_there_are_none_is_left_for_the_next_second() -> None:
+    async def body(copying: Copying) -> None:
+        copying.copier.committed(rows(2500))
+        await anyio.sleep(EVERY_S + 0.01)
+        assert copying.copied == 2500
+
+    Copying().run(body)
+
+
 def test_other_rows_in_the_same_place_are_not_overwritten() -> None:
     objects = MemoryObjects()
     put_rows(objects, "k7qd", rows(3))
