@@ -1,17 +1,20 @@
 """Keep a copy of a run's journal in the environment's state store, and bring it back on an empty machine.
 
-Rows go there as objects `runs/<run>/<first>-<last>.jsonl`, each row with its hash, beside `runs/<run>/request.json`:
-at once when the run needs it (before what cannot be undone), within a second otherwise. Objects are written once and
-never changed; one that is there already with other content means that somebody else went on with this run.
+Rows go there as objects `runs/<run>/<fencing token>/<first>-<last>.jsonl`, each row with its hash, beside
+`runs/<run>/request.json`: at once when the run needs it (before what cannot be undone), within a second otherwise.
+Objects are written once and never changed. Each holder of the lease writes in a folder of its own, so that one that was
+frozen and woke up writes over nobody and in between nobody's rows: what it adds from the number on at which a later
+holder began is not part of the copy.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +30,7 @@ from drkit.model.values import canonical
 
 EVERY_S: Final = 1.0
 _ROWS_MAX: Final = 1000
-_NAME: Final = re.compile(r"/(\d+)-(\d+)\.jsonl$")
+_NAME: Final = re.compile(r"/(\d+)/(\d+)-(\d+)\.jsonl$")
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -45,10 +48,12 @@ class JournalCopier:
         inbox: Inbox,
         clock: Clock,
         *,
+        token: int,
         upto: int = 0,
         in_thread: InThread | None = None,
     ) -> None:
-        """`upto`: the last row that is there already."""
+        """`token`: the run's fencing token. `upto`: the last row that is there already."""
+        self._token = token
         self._objects, self._run, self._inbox, self._clock = objects, run, inbox, clock
         self._in_thread: InThread = in_thread or anyio.to_thread.run_sync
         self._rows: deque[Row] = deque()
@@ -124,7 +129,7 @@ class JournalCopier:
         """Copy the oldest rows as one object. None, or why it cannot be done."""
         rows = [row for row, _ in zip(self._rows, range(_ROWS_MAX), strict=False)]
         try:
-            await self._in_thread(lambda: put_rows(self._objects, self._run, rows))
+            await self._in_thread(lambda: put_rows(self._objects, self._run, self._token, rows))
         except JournalError as error:
             return error.message
         for _ in rows:
@@ -141,9 +146,9 @@ class Extent:
     hash: str = GENESIS
 
 
-def put_rows(objects: Objects, run: str, rows: Sequence[Row]) -> None:
+def put_rows(objects: Objects, run: str, token: int, rows: Sequence[Row]) -> None:
     """Write rows as one object. Repeating it is harmless. JournalError; Tampered if others are there in their place."""
-    key = f"runs/{run}/{rows[0].seq:08}-{rows[-1].seq:08}.jsonl"
+    key = f"runs/{run}/{token:08}/{rows[0].seq:08}-{rows[-1].seq:08}.jsonl"
     data = b"".join(canonical(row.to_json()) + b"\n" for row in rows)
     if objects.put(key, data, if_absent=True) is None:
         found = objects.get(key)
@@ -164,10 +169,10 @@ def put_request(objects: Objects, request: Request) -> bool:
 
 def extent(objects: Objects, run: str) -> Extent:
     """How far the copy of a run goes. JournalError if the state store does not answer."""
-    keys = _row_keys(objects, run)
-    if not keys:
+    written = _written(objects, run)
+    if not written:
         return Extent()
-    row = _rows_of(objects, max(keys, key=lambda key: key[1])[2])[-1]
+    row = _rows_of(objects, max(written, key=lambda one: (one.token, one.last)).key)[-1]
     return Extent(row.seq, row.hash)
 
 
@@ -177,14 +182,14 @@ def restore(objects: Objects, run: str) -> list[Row]:
     UsageError if it knows no such run. Tampered where the chain does not continue. The tail may be missing: rows
     that were not copied yet when their machine died.
     """
-    keys = _row_keys(objects, run)
-    if not keys:
+    written = _written(objects, run)
+    if not written:
         known = sorted({key.split("/")[1] for key in objects.keys("runs/")})
         raise UsageError(
             f'{objects.describe()} has no run "{run}"' + (f" (it has {', '.join(known)})" if known else ""),
             hint="drkit runs",
         )
-    return list(verified(_joined(row for _, _, key in keys for row in _rows_of(objects, key))))
+    return list(verified(_joined(row for one in written for row in _rows_of(objects, one.key) if row.seq < one.limit)))
 
 
 def restore_folder(objects: Objects, run: str, home: Path | None = None) -> RunFolder:
@@ -226,10 +231,28 @@ def hash_at(store: SqliteStore, seq: int) -> str:
     return next(store.read(seq - 1)).hash
 
 
-def _row_keys(objects: Objects, run: str) -> list[tuple[int, int, str]]:
-    """First and last row and key of every object, in the order to read them."""
+@dataclass(frozen=True, slots=True, order=True)
+class _Written:
+    """One object, in the order to read them. `limit`: from which row on a later holder's count."""
+
+    token: int
+    first: int
+    last: int
+    key: str
+    limit: float = math.inf
+
+
+def _written(objects: Objects, run: str) -> list[_Written]:
+    """Every object with rows of the run."""
     named = ((_NAME.search(key), key) for key in objects.keys(f"runs/{run}/"))
-    return sorted((int(name[1]), int(name[2]), key) for name, key in named if name)
+    found = sorted(_Written(int(name[1]), int(name[2]), int(name[3]), key) for name, key in named if name)
+    began: dict[int, int] = {}
+    for one in found:
+        began.setdefault(one.token, one.first)
+    return [
+        replace(one, limit=min((first for token, first in began.items() if token > one.token), default=math.inf))
+        for one in found
+    ]
 
 
 def _rows_of(objects: Objects, key: str) -> list[Row]:
@@ -241,12 +264,12 @@ def _rows_of(objects: Objects, key: str) -> list[Row]:
         return [Row.from_json(json.loads(line)) for line in found[0].splitlines()]
     except (ValueError, KeyError, TypeError) as error:
         raise Tampered(
-            f"{key} in {objects.describe()} is not made of events: {error}", seq=int(first[1]) if first else 0
+            f"{key} in {objects.describe()} is not made of events: {error}", seq=int(first[2]) if first else 0
         ) from error
 
 
 def _joined(rows: Iterable[Row]) -> Iterable[Row]:
-    """Objects overlap where an answer was lost and the same rows were written again in a longer one."""
+    """Objects of one holder overlap where an answer was lost and the same rows were written again in a longer one."""
     seen: dict[int, str] = {}
     for row in rows:
         if row.seq not in seen:

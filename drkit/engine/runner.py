@@ -148,7 +148,9 @@ class _Runner:
             inbox = self.inbox
             for fact in self._beginning(holder):
                 inbox.put(fact)
-            copier = JournalCopier(self.means.objects, request.run, inbox, self.clock, upto=copied.seq)
+            copier = JournalCopier(
+                self.means.objects, request.run, inbox, self.clock, token=holder.token, upto=copied.seq
+            )
             copier.committed(list(store.read(copied.seq)))
             await self._carry(inbox, holder.token, copier)
             if not await copier.finish(_COPY_LEFT_S):
@@ -163,7 +165,8 @@ class _Runner:
         try:
             copied = await self._first_contact()
             with ThreadInbox() as inbox:
-                copier = JournalCopier(self.means.objects, run, inbox, self.clock, upto=copied.seq)
+                token = self.fold.state.fencing_token  # under which the rows were written
+                copier = JournalCopier(self.means.objects, run, inbox, self.clock, token=token, upto=copied.seq)
                 copier.committed(list(self.store.read(copied.seq)))
                 await copier.finish(_COPY_LEFT_S)
             await self.lease.acquire(run, drill=self.request.drill)

@@ -78,7 +78,11 @@ class Bed:
         del self._plan  # as in a runner, where the fold keeps what it needs
         async with self._lease() as lease:
             with ThreadInbox() as inbox:
-                copier = JournalCopier(self._objects, "bench", inbox, self._clock) if "copy" in self._features else None
+                copier = (
+                    JournalCopier(self._objects, "bench", inbox, self._clock, token=1)
+                    if "copy" in self._features
+                    else None
+                )
                 executor = Executor(
                     run.state.plan, self._catalog,
                     Providers(self._environment, self._secrets, {Bench: Bench(self.check)}), self._secrets,

@@ -117,7 +117,9 @@ class Runner:
         rows = list(disk.read())
         run = replay(rows) if rows else Run(history.plan)
         self.inbox = inbox = ProcessInbox(history.chance({}), process)
-        copier = JournalCopier(self._objects, RUN, inbox, self._clock, upto=upto, in_thread=self._in_thread)
+        copier = JournalCopier(
+            self._objects, RUN, inbox, self._clock, token=holder.token, upto=upto, in_thread=self._in_thread
+        )
         copier.committed(rows[upto:])
         executor = Executor(
             history.plan, catalog(), Providers(ENVIRONMENT, NoSecrets(), {Link: Link(history.world, process)}),

@@ -76,7 +76,7 @@ class Copying:
     inbox: MemoryInbox = field(default_factory=MemoryInbox)
 
     def __post_init__(self) -> None:
-        self.copier = JournalCopier(self.objects, "k7qd", self.inbox, LoopClock(), in_thread=directly)
+        self.copier = JournalCopier(self.objects, "k7qd", self.inbox, LoopClock(), token=1, in_thread=directly)
 
     def run(self, body: Callable[[Copying], Awaitable[None]]) -> None:
         async def main() -> None:
@@ -156,7 +156,7 @@ def test_rows_whose_answer_was_lost_are_written_again_and_read_once() -> None:
 
 def test_finishing_copies_what_is_left_but_does_not_wait_for_ever() -> None:
     async def body(copying: Copying) -> None:
-        copier = JournalCopier(copying.objects, "k7qd", copying.inbox, LoopClock(), in_thread=directly)
+        copier = JournalCopier(copying.objects, "k7qd", copying.inbox, LoopClock(), token=1, in_thread=directly)
         copier.committed(rows(2))
         assert await copier.finish(5)
         assert copying.copied == 2
@@ -190,15 +190,32 @@ def test_however_many_rows_there_are_none_is_left_for_the_next_second() -> None:
 
 def test_other_rows_in_the_same_place_are_not_overwritten() -> None:
     objects = MemoryObjects()
-    put_rows(objects, "k7qd", rows(3))
+    put_rows(objects, "k7qd", 1, rows(3))
     with pytest.raises(Tampered, match="holds other events"):
-        put_rows(objects, "k7qd", rows(3, text="something else"))
+        put_rows(objects, "k7qd", 1, rows(3, text="something else"))
     assert restore(objects, "k7qd") == rows(3)
+
+
+@pytest.mark.parametrize("late", ["before", "after"])
+def test_what_a_stale_holder_still_copies_is_not_part_of_the_copy(late: str) -> None:
+    objects, known = MemoryObjects(), rows(6)
+    put_rows(objects, "k7qd", 1, known)
+    stale = rows(9, prev=known[-1].hash, first=7, text="I was frozen")
+    ours = rows(4, prev=known[-1].hash, first=7, text="I took over")
+    if late == "before":  # its rows come between our look at the copy and our first ones
+        put_rows(objects, "k7qd", 1, stale)
+    put_rows(objects, "k7qd", 2, ours[:2])
+    if late == "after":
+        put_rows(objects, "k7qd", 1, stale[:1])  # as long as ours, at the same place, and longer
+        put_rows(objects, "k7qd", 1, stale[1:])
+    put_rows(objects, "k7qd", 2, ours[2:])
+    assert restore(objects, "k7qd") == known + ours
+    assert extent(objects, "k7qd") == Extent(10, ours[-1].hash)
 
 
 def test_a_run_that_nobody_copied_is_unknown_and_the_known_ones_are_named() -> None:
     objects = MemoryObjects()
-    put_rows(objects, "k7qd", rows(3))
+    put_rows(objects, "k7qd", 1, rows(3))
     with pytest.raises(UsageError, match='has no run "h2mx" \\(it has k7qd\\)'):
         restore(objects, "h2mx")
 
@@ -208,8 +225,8 @@ def test_a_damaged_copy_is_named(damage: str) -> None:
     objects = MemoryObjects()
     written = rows(9)
     for n in (0, 3, 6):
-        put_rows(objects, "k7qd", written[n : n + 3])
-    middle = "runs/k7qd/00000004-00000006.jsonl"
+        put_rows(objects, "k7qd", 1, written[n : n + 3])
+    middle = "runs/k7qd/00000001/00000004-00000006.jsonl"
     if damage == "drop":
         del objects.content[middle]
     elif damage == "edit":
@@ -217,7 +234,7 @@ def test_a_damaged_copy_is_named(damage: str) -> None:
     elif damage == "garbage":
         objects.content[middle] = b"{}\n"
     else:
-        put_rows(objects, "k7qd", rows(4, text="another story")[3:])
+        put_rows(objects, "k7qd", 1, rows(4, text="another story")[3:])
     with pytest.raises(Tampered) as found:
         restore(objects, "k7qd")
     assert found.value.seq == (5 if damage == "edit" else 4)
@@ -225,7 +242,7 @@ def test_a_damaged_copy_is_named(damage: str) -> None:
 
 def test_a_journal_may_be_ahead_of_its_copy_but_not_another_one(tmp_path: Path) -> None:
     objects, written = MemoryObjects(), rows(8)
-    put_rows(objects, "k7qd", written[:6])
+    put_rows(objects, "k7qd", 1, written[:6])
     known = extent(objects, "k7qd")
     assert known == Extent(6, written[5].hash)
     with SqliteStore(tmp_path / "ahead.db") as store:
@@ -246,7 +263,7 @@ def test_a_journal_may_be_ahead_of_its_copy_but_not_another_one(tmp_path: Path) 
 
 def test_evidence_says_up_to_where_a_cut_would_be_noticed(tmp_path: Path) -> None:
     objects, written = MemoryObjects(), rows(8)
-    put_rows(objects, "k7qd", written[:6])
+    put_rows(objects, "k7qd", 1, written[:6])
     with SqliteStore(tmp_path / "journal.db") as store:
         store.append(written)
     found = verify(tmp_path / "journal.db", run="k7qd", objects=objects)
@@ -259,6 +276,6 @@ def test_evidence_says_up_to_where_a_cut_would_be_noticed(tmp_path: Path) -> Non
         store.append(written[:4])
     found = verify(tmp_path / "cut.db", run="k7qd", objects=objects)
     assert not found.sound and found.first_bad == 5
-    put_rows(objects, "k7qd", rows(7, text="another story")[6:])
+    put_rows(objects, "k7qd", 1, rows(7, text="another story")[6:])
     found = verify(tmp_path / "journal.db", run="k7qd", objects=objects)
     assert found.problem is not None and "in the state store's copy" in found.problem and found.first_bad == 7
