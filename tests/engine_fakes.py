@@ -350,6 +350,7 @@ class Folding:
         self.run = Run(self.plan)
         self.facts: list[e.Fact] = []
         self.t = 0.0
+        self.copies = True
         self.take(opened(self.plan, **more))
         self.first = self.take(began()) if begin else []
 
@@ -364,8 +365,11 @@ class Folding:
         return tuple(e.Command.from_json(json.loads(canonical(c.to_json()))) for c in self.run.take(fact))
 
     def take(self, fact: e.Fact) -> list[str]:
-        """`verb step` of each command it causes."""
-        return [f"{c.verb} {c.step}" if c.step else c.verb for c in self.commands(fact)]
+        """`verb step` of each command it causes. If `copies`, a rollback is in the state store at once."""
+        commands = list(self.commands(fact))
+        if self.copies and commands and (commands[-1].verb, commands[-1].step) == ("copy", None):
+            commands[-1:] = self.commands(e.Copied(upto=self.state.seq))
+        return [f"{c.verb} {c.step}" if c.step else c.verb for c in commands]
 
     def attempt(self, step: str) -> int:
         return self.state.steps[step].attempt

@@ -1,7 +1,9 @@
 """Taking a run back: what is undone in which order, and when that is refused. Pure.
 
 Compensations are steps like any other, called `undo:STEP`: planned whole before the first one starts, in reverse
-order of dependency, side by side where the graph allows, each with its intent and result in the journal.
+order of dependency, side by side where the graph allows, each with its intent and result in the journal. Before the
+first one starts the state store knows that the run is taken back: a journal that is read back from there, without its
+tail, never calls done what was undone since.
 """
 
 from __future__ import annotations
@@ -118,10 +120,24 @@ def complete(run: Moves) -> bool:
     if not state.rolling_back:
         state.rolling_back = True
         to = order.args.get("to")
-        for step in plan_rollback(state, to=to if isinstance(to, str) else None):
-            state.steps[step.id] = step
-            if not step.missing:
-                run.ready.append(step)
-        while run.ready:
-            run.begin(run.ready.popleft())
+        planned = plan_rollback(state, to=to if isinstance(to, str) else None)
+        state.steps |= {step.id: step for step in planned}
+        if planned:
+            state.busy += 1
+            announce(run)
     return all(step.phase is Phase.ENDED for step in state.steps.values() if step.undoes is not None)
+
+
+def announce(run: Moves) -> None:
+    """Have it copied to the state store that the run is taken back."""
+    run.state.announcing = run.state.seq
+    why = "nothing is taken back before the state store knows that it will be"
+    run.command("copy", why, None, {"upto": run.state.seq})
+
+
+def announced(run: Moves) -> None:
+    """The state store knows, or does not answer: taking back waits for nobody who is down. Begin."""
+    state = run.state
+    state.announcing = None
+    state.busy -= 1
+    run.ready.extend(step for step in state.steps.values() if step.undoes is not None and not step.missing)

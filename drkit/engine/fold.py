@@ -91,6 +91,8 @@ class Run(Moves):
                 self._answer_by_policy(step)
         for timer, (whose, at_t) in self.timers.items():
             self.command("timer", "armed again", whose, {"timer": timer, "at_t": at_t})
+        if state.announcing is not None:
+            compensation.announce(self)
         self.state.finishing = False
 
     def _lease(self, fact: e.LeaseChanged) -> None:
@@ -104,6 +106,9 @@ class Run(Moves):
             self.state.copied_upto, self.state.copy_error = max(fact.upto, self.state.copied_upto), None
         else:
             self.state.copy_error = fact
+        announcing = self.state.announcing
+        if announcing is not None and (fact.error is not None or fact.upto >= announcing):
+            compensation.announced(self)
         for step in self.state.steps.values():
             if step.phase is not Phase.COPYING:
                 continue

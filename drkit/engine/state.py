@@ -210,6 +210,8 @@ class RunState:
         """The run's deadline has passed."""
         self.aborting: Ordered | None = None
         self.rolling_back = False
+        self.announcing: int | None = None
+        """The row that must be in the state store before the first compensation starts."""
         self.finishing = False
         """Nothing is left to do; the end is being recorded."""
         self.until: str | None = None

@@ -67,7 +67,9 @@ class History:
     def check(self, command: e.Command, ended_before: set[str]) -> None:
         if command.verb not in WORK:
             return
-        assert command.step is not None
+        if command.step is None:
+            assert command.verb == "copy" and self.f.state.rolling_back, "only a rollback is copied as a whole"
+            return
         state = self.f.state.steps[command.step]
         assert command.step not in ended_before, f"{command.verb} of a step that had ended"
         doing = [w for w in self.work if w.step == command.step and w.verb in WORK and w.verb != "copy"]
@@ -80,7 +82,9 @@ class History:
 
     def check_counts(self) -> None:
         steps = self.f.state.steps.values()
-        assert self.f.state.busy == sum(s.phase in BUSY for s in steps)
+        announcing = self.f.state.announcing is not None
+        assert self.f.state.busy == sum(s.phase in BUSY for s in steps) + announcing
+        assert not announcing or all(s.token == "" for s in steps if s.undoes is not None), "taken back unannounced"
         assert self.f.state.unsettled == sum(s.phase is not Phase.ENDED for s in steps if s.undoes is None) or (
             self.f.state.rolling_back
         )  # fmt: skip

@@ -121,7 +121,9 @@ def test_on_failure_rollback_pauses_where_it_cannot_be() -> None:
 def test_a_compensation_is_given_what_its_step_had_set() -> None:
     f = Folding(step("a"), step("z"))
     f.whole("a", undo("a"))
-    (_, command) = f.commands(order("abort", rollback=True))
+    f.copies = False
+    f.take(order("abort", rollback=True))
+    (command,) = f.commands(e.Copied(upto=f.state.seq))
     guard = command.args["guard"]
     assert isinstance(guard, dict)
     assert (guard["uses"], guard["params"]) == ("fake.put", {"name": "a", "to": 1})
@@ -146,3 +148,33 @@ def test_a_step_that_failed_stays_failed_when_the_run_is_aborted_before_its_retr
     assert f.status("a") == "failed"
     assert f.whole("undo:a") == ["finish"]
     assert f.status("a") == "compensated"
+
+
+def test_nothing_is_taken_back_before_the_state_store_knows_that_it_will_be() -> None:
+    f = diamond()
+    f.copies = False
+    assert f.take(order("abort", rollback=True)) == ["cancel e", "copy"]
+    assert f.state.phase == "rolling_back" and f.status("undo:d") == "pending"
+    assert f.take(e.Copied(upto=f.state.seq - 1)) == [], "that copy ends before the order"
+    assert f.resumed() == ["copy"], "whoever was to report it is gone"
+    assert f.take(e.Copied(upto=f.state.seq)) == ["prepare undo:d"]
+    assert f.take(e.Copied(upto=f.state.seq)) == []
+
+
+def test_taking_back_does_not_wait_for_a_state_store_that_is_down() -> None:
+    f = diamond()
+    f.copies = False
+    f.take(order("abort", rollback=True))
+    assert f.take(e.Copied(upto=0, error="it does not answer")) == ["prepare undo:d"]
+    assert f.whole("undo:d") == ["prepare undo:c", "prepare undo:b"]
+
+
+def test_a_rollback_in_the_lost_tail_is_looked_at_before_it_is_carried_out_again() -> None:
+    f = diamond()
+    f.copies = False
+    f.take(order("abort", rollback=True))
+    assert f.resumed(from_copy=True) == ["copy"]
+    (command,) = f.commands(e.Copied(upto=f.state.seq))
+    assert (command.verb, command.step, command.args["doubtful"]) == ("prepare", "undo:d", True)
+    assert f.take(e.AlreadySo(step="undo:d", params={}, seen={})) == ["prepare undo:c", "prepare undo:b"]
+    assert f.status("d") == "compensated"
