@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journal_fakes import rows
 
-from drkit.errors import JournalError, UsageError
+from drkit.engine.copy import put_rows, restore
+from drkit.errors import JournalError, Tampered, UsageError
 from drkit.model.environment import Environment, Site
 from drkit.model.ports import Objects
 from drkit.providers.objects import FileObjects, open_objects, open_url
@@ -143,3 +145,15 @@ def test_a_bucket_that_is_not_there_is_no_empty_store(endpoint: str) -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="is not a state store"):
         open_url(url)
+
+
+def test_a_holder_that_was_frozen_cannot_fork_the_copy_of_its_journal(objects: Objects) -> None:
+    known = rows(3)
+    put_rows(objects, "k7qd", 1, known)
+    ours = rows(2, prev=known[-1].hash, first=4, text="I took over")
+    put_rows(objects, "k7qd", 2, ours)
+    put_rows(objects, "k7qd", 1, rows(2, prev=known[-1].hash, first=4, text="I was frozen"))
+    assert restore(objects, "k7qd") == known + ours
+    put_rows(objects, "k7qd", 2, ours)  # as after a lost answer
+    with pytest.raises(Tampered, match="holds other events"):
+        put_rows(objects, "k7qd", 2, rows(2, prev=known[-1].hash, first=4, text="I was frozen"))
