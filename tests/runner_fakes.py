@@ -22,6 +22,7 @@ from drkit.engine import runs
 from drkit.engine.fold import replay
 from drkit.engine.identity import login
 from drkit.engine.journal import read_rows
+from drkit.engine.lease import claim_key
 from drkit.engine.runner import Means, Spawned, carry_out, spawn, wait_for_go
 from drkit.engine.runs import Request, RunFolder
 from drkit.engine.state import RunState
@@ -29,6 +30,7 @@ from drkit.errors import DrkitError
 from drkit.model.environment import Environment, Person, Site
 from drkit.model.observation import Observation
 from drkit.model.params import Params, Use
+from drkit.model.permit import Permit
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.values import Json
 
@@ -200,6 +202,15 @@ def state(folder: RunFolder) -> RunState:
     return replay(read_rows(folder.journal)).state
 
 
+def waited_s(folder: RunFolder, root: Path) -> float:
+    """For how long a real run claimed its environment from a drill before it had it; printed, for the record."""
+    env = folder.request().environment
+    claimed_at = (root / "store" / claim_key(env.name)).stat().st_mtime
+    waited_s = state(folder).wall(0.0) - claimed_at
+    print(f"a real run had the drill's environment {waited_s:.1f} s after it had claimed it")
+    return waited_s
+
+
 def kinds(folder: RunFolder) -> list[str]:
     return [row.fact.kind for row in read_rows(folder.journal)] if folder.journal.exists() else []
 
@@ -217,6 +228,24 @@ def stop(runner: Spawned) -> None:
         kill(runner)
 
 
+#: Environment variable: a runner freezes (SIGSTOP) once between looking at its lease and sending, and makes this file.
+FREEZES = "DRKIT_TEST_FREEZES"
+
+
+def freeze_once(mark: Path) -> None:
+    """Stop this process the first time a change is about to be sent to a target that can refuse it."""
+    until = Permit.until
+
+    def then_freeze(permit: Permit, there_s: float) -> float | None:
+        instant = until(permit, there_s)
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return instant
+
+    setattr(Permit, "until", then_freeze)  # noqa: B010 (mypy knows no methods of ours that are put there)
+
+
 def main() -> int:
     """The runner process."""
     from drkit.providers.objects import open_objects
@@ -225,6 +254,8 @@ def main() -> int:
     folder = RunFolder(Path(sys.argv[1]))
     if not wait_for_go():
         return 0
+    if mark := os.environ.get(FREEZES):
+        freeze_once(Path(mark))
     env = folder.request().environment
     secrets = SecretStore(env)
     means = Means(catalog(), Providers(env, secrets), secrets, open_objects(env))

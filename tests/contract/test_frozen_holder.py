@@ -22,10 +22,17 @@ from typing import Any
 import asyncssh
 import frozen_fakes
 import pytest
+import runner_fakes
 from database_world import Databases, databases
 from frozen_fakes import boot_time
+from runner_fakes import asked, chain, environment, kinds, started, state, step, stop, until, waited_s
 
+from drkit.engine.journal import read_rows
+from drkit.engine.state import Status
+from drkit.errors import Exit
 from drkit.model.environment import Address, Environment, Host, SecretRef, Site, Witness
+from drkit.model.events import Failed
+from drkit.model.plan import PlanStep
 from drkit.sandbox.control import serve_control
 from drkit.sandbox.layout import ONPREM, SOURCE, TARGET
 from drkit.sandbox.parts._aio import fetch
@@ -129,6 +136,44 @@ def test_a_host_starts_nothing_for_who_was_frozen_between_check_and_send(host: M
     assert host.started() == {}
     # No newer holder has been here: the instant alone has refused it.
     assert (host.root / "var/lib/drkit/fence").read_text() == f"{frozen_fakes.TOKEN}\n"
+
+
+def test_a_drill_that_was_frozen_between_check_and_send_starts_nothing_and_says_what_is_uncertain(
+    host: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real run takes its environment meanwhile, and touches no host: the instant alone keeps the drill out."""
+    mark = tmp_path / "frozen"
+    monkeypatch.setenv(runner_fakes.FREEZES, str(mark))
+    env = environment(tmp_path).model_copy(update={"sites": host.environment.sites, "hosts": host.environment.hosts})
+    send = PlanStep(
+        id="send", number=1, uses="ssh.run", kind="action", repeat="token", timeout_s=20.0, poll_s=0.05,
+        params={"host": "app-1", "creates": "tmp/made", "argv": ["touch", "tmp/made"]},
+    )  # fmt: skip
+    steps = [step("a", after="sign"), step("b", "a"), send, step("c", "send")]
+    drill = asked(tmp_path, steps, env=env, drill=True)
+    drilling = started(drill)
+    try:
+        until(lambda: mark.exists() and _state(drilling.pid) == "T" and kinds(drill).count("step.intent") == 2)
+        monkeypatch.delenv(runner_fakes.FREEZES)
+        real = asked(tmp_path, chain("d"), env=env)
+        until(started(real).gone, 30)
+        assert state(real).outcome == "done"
+        assert waited_s(real, tmp_path) < 10
+        assert not state(drill).lease_lost, "it was told nothing while it was frozen"
+        (tmp_path / "world" / "sign").touch()
+        os.kill(drilling.pid, signal.SIGCONT)
+        until(drilling.gone, 30)
+    finally:
+        stop(drilling)
+    woken = state(drill)
+    assert woken.lease_lost and not (host.root / "tmp" / "made").exists()
+    refused = [row.fact for row in read_rows(drill.journal) if isinstance(row.fact, Failed) and row.fact.step == "send"]
+    assert [(fact.world, LATE in fact.error) for fact in refused] == [("untouched", True)]
+    assert woken.steps["send"].status in (Status.PENDING, Status.FAILED), "its target refused: it is known not to be"
+    assert woken.steps["a"].status is Status.UNCERTAIN, "its target could not refuse"
+    assert woken.steps["b"].status is woken.steps["c"].status is Status.PENDING
+    ended = drill.ended()
+    assert ended is not None and ended["exit"] == Exit.UNKNOWN
 
 
 @pytest.mark.soak

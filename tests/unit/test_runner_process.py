@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from runner_fakes import asked, chain, environment, kill, kinds, started, state, step, stop, until, waiting
+from runner_fakes import asked, chain, environment, kill, kinds, started, state, step, stop, until, waited_s, waiting
 
 from drkit.engine import orders, runs
 from drkit.engine.copy import extent, restore_folder
@@ -340,30 +340,6 @@ def _written(file: BinaryIO, size: int) -> bool:
         return False
 
 
-def test_a_drill_that_was_frozen_past_its_term_starts_nothing_when_it_wakes_and_calls_nothing_done(
-    tmp_path: Path, begin: Begin
-) -> None:
-    """The process is stopped in the middle of a call to something that cannot refuse it, as a paused machine is."""
-    drill = asked(tmp_path, [step("a", after="sign"), step("b", "a")], drill=True)
-    drilling = begin(drill)
-    until(lambda: "step.intent" in kinds(drill))
-    os.kill(drilling.pid, signal.SIGSTOP)
-    try:
-        real = asked(tmp_path, chain("c"))
-        until(begin(real).gone, 30)
-        assert state(real).outcome == "done" and state(real).fencing_token == 2
-        assert not state(drill).lease_lost, "it was told nothing while it was frozen"
-        release(tmp_path)
-    finally:
-        os.kill(drilling.pid, signal.SIGCONT)
-    until(drilling.gone, 30)
-    woken = state(drill)
-    assert woken.lease_lost and woken.steps["a"].status is Status.UNCERTAIN
-    assert woken.steps["b"].status is Status.PENDING and "b" not in world(tmp_path)
-    ended = drill.ended()
-    assert ended is not None and ended["exit"] == Exit.UNKNOWN
-
-
 def test_a_real_run_takes_a_drills_environment_and_the_drill_starts_nothing_more(tmp_path: Path, begin: Begin) -> None:
     drill = asked(tmp_path, [step("a", after="c"), step("b", "a")], drill=True)
     drilling = begin(drill)
@@ -371,6 +347,7 @@ def test_a_real_run_takes_a_drills_environment_and_the_drill_starts_nothing_more
     real = asked(tmp_path, chain("c"))
     until(begin(real).gone, 30)
     assert state(real).outcome == "done" and state(real).fencing_token == 2
+    assert waited_s(real, tmp_path) < 10
     until(drilling.gone)
     assert state(drill).lease_lost and state(drill).outcome is None
     assert world(tmp_path) == {"a", "c"}
