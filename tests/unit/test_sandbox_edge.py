@@ -11,8 +11,21 @@ from typing import Any
 
 import pytest
 
+from drkit.model.permit import Permit
+from drkit.providers.http import LATE, Http, permitted
 from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
+from drkit.sandbox.parts._holders import Holders
 from drkit.sandbox.parts.edge import Edge, Target
+
+
+class Lasts:
+    """A lease with so much left."""
+
+    def __init__(self, left_s: float) -> None:
+        self.left_s = left_s
+
+    def remaining_s(self) -> float:
+        return self.left_s
 
 
 class Backend:
@@ -121,6 +134,25 @@ async def test_maintenance_refuses_writes_and_serves_reads(world: World) -> None
     assert (await world.ask("GET"))[0] == 201
     await fetch("PUT", f"{world.admin}/_edge/maintenance", {"on": False}, timeout_s=2)
     assert (await world.ask("POST"))[0] == 201
+
+
+async def test_maintenance_is_not_ordered_by_a_run_whose_lease_is_over_or_by_an_older_one(world: World) -> None:
+    async def order(token: int, lasts_s: float, on: bool) -> tuple[int, str]:
+        asked = await http.request("GET", f"{world.admin}/_edge/status")
+        permit = permitted(Permit(token, Lasts(lasts_s)), asked)
+        await asyncio.sleep(0.03)
+        body = {"on": on, "permit": permit}
+        said = await http.request("PUT", f"{world.admin}/_edge/maintenance", json_body=body)
+        return said.status, str(said.json().get("error"))
+
+    http = Http()
+    assert await order(7, 0.02, True) == (LATE, "it came after its sender's lease of the environment was over")
+    assert not world.maintenance.exists()
+    assert (await order(7, 20.0, True))[0] == 200 and world.maintenance.exists()
+    assert await order(6, 20.0, False) == (LATE, "fencing token 6 is older than 7")
+    assert Holders(world.maintenance.with_suffix(".holder")).why_not({"token": 6, "boot": "", "until_s": None})
+    assert world.maintenance.exists()
+    await http.aclose()
 
 
 async def test_a_broken_targets_file_keeps_the_former_targets(world: World) -> None:
