@@ -248,6 +248,7 @@ def freeze_once(mark: Path) -> None:
 
 def main() -> int:
     """The runner process."""
+    from drkit.cli.compose import teller
     from drkit.providers.objects import open_objects
     from drkit.providers.secrets import Secrets as SecretStore
 
@@ -258,7 +259,9 @@ def main() -> int:
         freeze_once(Path(mark))
     env = folder.request().environment
     secrets = SecretStore(env)
-    means = Means(catalog(), Providers(env, secrets), secrets, open_objects(env))
+    providers = Providers(env, secrets)
+    telling = teller(folder.request(), folder, providers)
+    means = Means(catalog(), providers, secrets, open_objects(env), teller=telling)
     try:
         return int(anyio.run(lambda: carry_out(folder, means, stay="--leave" not in sys.argv)))
     except DrkitError as error:

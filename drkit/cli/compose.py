@@ -10,13 +10,13 @@ from drkit.errors import Exit
 
 if TYPE_CHECKING:
     from drkit.cli.measuring import Readings
-    from drkit.context import Context
+    from drkit.context import Context, Providers
     from drkit.engine.runner import Means
     from drkit.engine.runs import Request, RunFolder
     from drkit.engine.state import RunState
     from drkit.model.environment import Environment
     from drkit.model.plan import Plan
-    from drkit.model.ports import Holder
+    from drkit.model.ports import Holder, Teller
     from drkit.report import Story
 
 #: What was said of a run when it ended, beside its journal: the report has it all.
@@ -70,9 +70,10 @@ def means(request: Request, folder: RunFolder) -> Means:
     secrets = Secrets(environment)
     readings = Readings(request, folder, secrets)
     objects = open_objects(environment)
+    providers = Providers(environment, secrets)
     return Means(
         catalog=catalog,
-        providers=Providers(environment, secrets),
+        providers=providers,
         secrets=secrets,
         objects=objects,
         lever=lambda: lever.why_stop(objects, environment.name),
@@ -80,7 +81,23 @@ def means(request: Request, folder: RunFolder) -> Means:
         settle=readings.settle,
         judge=lambda folder, state: judge(folder, readings),
         papers={"manual.md": manual(request.plan, catalog, environment=environment).encode()},
+        teller=teller(request, folder, providers),
     )
+
+
+def teller(request: Request, folder: RunFolder, providers: Providers) -> Teller | None:
+    """Who tells responders what happens; None where no sink would reach them."""
+    from drkit.engine.runs import write_durably
+    from drkit.notify.wording import usable
+
+    sinks = usable(request.environment.sinks, "responders", drill=request.drill)
+    if not sinks:
+        return None
+    from drkit.notify.delivery import Delivery
+    from drkit.notify.follower import Follower
+    from drkit.notify.outbox import NAME, Outbox
+
+    return Follower(providers.use(Delivery), sinks, Outbox(folder.path / NAME, write_durably))
 
 
 def judge(folder: RunFolder, readings: Readings) -> Exit | None:

@@ -49,9 +49,11 @@ def status(
         return
     from drkit.cli import screen
 
-    state = look.state
-    settings.say.result(screen.as_json(state, look.alive), lambda: _show(settings, look))
+    state, untold = look.state, _untold(look)
+    settings.say.result(screen.as_json(state, look.alive) | {"notify": untold}, lambda: _show(settings, look))
     if settings.output == "text":
+        if untold is not None:
+            settings.say.warn(f"notify: {untold}")
         for text in screen.next_words(state, look.alive):
             settings.say.note(text)
     if exit_status:
@@ -147,6 +149,13 @@ def _show(settings: Settings, look: Seen) -> None:
     settings.say.line(screen.header(state, wall))
     settings.say.line(screen.clock(state, t, None))
     settings.say.table(("", "#", "step", "", ""), [line.cells for line in screen.lines(state, t)])
+
+
+def _untold(look: Seen) -> str | None:
+    """What of the run's news has not reached everybody; None: all have everything."""
+    from drkit.notify import outbox
+
+    return outbox.undelivered(outbox.read(look.folder.path / outbox.NAME))
 
 
 def _row(folder: object) -> dict[str, str | None]:

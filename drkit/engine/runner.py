@@ -22,15 +22,16 @@ from anyio.abc import TaskGroup
 from drkit.catalog import Catalog
 from drkit.context import Providers, Secrets
 from drkit.engine.clock import SystemClock
-from drkit.engine.copy import Extent, JournalCopier, extent, put_request, reconcile
+from drkit.engine.closing import ClosingInbox, attach
+from drkit.engine.copy import Extent, JournalCopier, extent, hash_at, put_request, reconcile
 from drkit.engine.driver import Driver
 from drkit.engine.executor import Executor
-from drkit.engine.fold import Run, replay
 from drkit.engine.guard import Guard
 from drkit.engine.identity import hostname
 from drkit.engine.inbox import ThreadInbox
 from drkit.engine.journal import SqliteStore
 from drkit.engine.lease import LONGEST_CALL_S, EnvironmentLease
+from drkit.engine.news import Heard, heard
 from drkit.engine.orders import OrderDesk, identity
 from drkit.engine.runs import Request, RunFolder, Start
 from drkit.engine.scene import Scene, evaluate_expression
@@ -40,13 +41,14 @@ from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refuse
 from drkit.model import events as e
 from drkit.model.events import Fact, Row
 from drkit.model.plan import Plan
-from drkit.model.ports import Holder, Objects
+from drkit.model.ports import Holder, Objects, Teller
 from drkit.model.values import Json
 
 __all__ = ["Means", "Spawned", "carry_out", "failure", "spawn", "wait_for_go"]
 
 _COPY_LEFT_S: Final = 5.0
 _CLOSE_S: Final = 5.0
+_TELL_LEFT_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Means:
     """Why everything that was broken on purpose is to be healed now (asked in a thread); None: it is not."""
     papers: Mapping[str, bytes] = field(default_factory=dict)
     """Further objects to keep in the state store beside the request (`manual.md`)."""
+    teller: Teller | None = None
+    """Tells people what happens; None: nobody is told."""
 
 
 async def carry_out(folder: RunFolder, means: Means, *, stay: bool = True) -> Exit:
@@ -111,7 +115,7 @@ def failure(folder: RunFolder) -> DrkitError | None:
 class _Runner:
     """One run in this process."""
 
-    def __init__(self, folder: RunFolder, means: Means, stay: bool, store: SqliteStore, run: Run) -> None:
+    def __init__(self, folder: RunFolder, means: Means, stay: bool, store: SqliteStore, run: Heard) -> None:
         self.folder, self.means, self.stay, self.store, self.fold = folder, means, stay, store, run
         self.request, self.start = folder.request(), folder.take_start()
         self.clock = SystemClock()
@@ -123,20 +127,34 @@ class _Runner:
         self.signalled: int | None = None
 
     async def run(self) -> Exit:
+        teller = self.means.teller
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._signals, tasks)
-                try:
-                    if self.fold.state.outcome is None:
-                        await self._begin_and_carry()
-                    else:
-                        await self._tidy_up()
-                finally:
-                    await self._give_back()
-                tasks.cancel_scope.cancel()
+            async with anyio.create_task_group() as telling:
+                if teller is not None:
+                    teller.begin(self.store.seq)
+                    for notice in self.fold.news(lambda seq: hash_at(self.store, seq)):
+                        teller.tell(notice)
+                    telling.start_soon(teller.run)
+                await self._run()
+                code = await self._end()
+                if teller is not None and (left := await teller.finish(_TELL_LEFT_S)) is not None:
+                    self._say(f"not everybody was told: {left}")
+                telling.cancel_scope.cancel()
         except ExceptionGroup as group:
             raise _said(group) or group from group.exceptions[0]
-        return await self._end()
+        return code
+
+    async def _run(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._signals, tasks)
+            try:
+                if self.fold.state.outcome is None:
+                    await self._begin_and_carry()
+                else:
+                    await self._tidy_up()
+            finally:
+                await self._give_back()
+            tasks.cancel_scope.cancel()
 
     async def _begin_and_carry(self) -> None:
         request, start, store = self.request, self.start, self.store
@@ -225,18 +243,21 @@ class _Runner:
 
         def saw(rows: Sequence[Row]) -> None:
             desk.saw(rows)
+            if self.means.teller is not None:
+                for notice in run.news(lambda seq: rows[seq - rows[0].seq].hash):
+                    self.means.teller.tell(notice)
             if self.lease.holder is None and run.state.lease_lost:
                 driver.leave()  # somebody else has it: going on takes a new acquisition, so a new runner
 
         async with anyio.create_task_group() as tasks:
             driver = self.driver = Driver(
-                run, self.store, _ClosingInbox(inbox, tasks, self.means), executor, self.clock, head=self.store.head,
+                run, self.store, ClosingInbox(inbox, tasks, self.means), executor, self.clock, head=self.store.head,
                 lease=self.lease, copier=copier, stay=self.stay, on_trouble=self._trouble, on_rows=saw,
             )  # fmt: skip
             await tasks.start(desk.serve)
             tasks.start_soon(desk.watch_spool)
             tasks.start_soon(copier.run)
-            tasks.start_soon(_attach, self.means, inbox)
+            tasks.start_soon(attach, self.means, inbox)
             tasks.start_soon(self._file_papers)
             if request.drill and run.state.plan.injects:
                 tasks.start_soon(self._guard(token, inbox).run)
@@ -326,49 +347,11 @@ def _locked_name(request: Request) -> str:
     return f"{name}.heal" if request.kind == "heal" else name
 
 
-async def _attach(means: Means, inbox: ThreadInbox) -> None:
-    for fact in await anyio.to_thread.run_sync(_attached, means):
-        inbox.put(fact)
-
-
-def _attached(means: Means) -> Sequence[Fact]:
-    """The readings, or the remark that there are none: what measures must never stop what recovers."""
-    try:
-        return means.attach()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with readings, the report will say what is missing
-        text = f"the readings could not be attached: {means.secrets.redact(str(error))}"
-        return [e.Noted(text=text, by={"name": "drkit", "how": "runner"})]
-
-
-class _ClosingInbox:
-    """The driver's inbox, in which the end waits until the readings that show it are journaled. Port `Inbox`."""
-
-    def __init__(self, inbox: ThreadInbox, tasks: TaskGroup, means: Means) -> None:
-        self._inbox, self._tasks, self._means = inbox, tasks, means
-        self.drain, self.wait = inbox.drain, inbox.wait
-
-    def put(self, fact: Fact) -> None:
-        """Accept a fact. From the event loop's thread only."""
-        if isinstance(fact, e.Finished):
-            self._tasks.start_soon(self._close, fact)
-        else:
-            self._inbox.put(fact)
-
-    async def _close(self, finished: e.Finished) -> None:
-        def look() -> Sequence[Fact]:
-            self._means.settle()
-            return _attached(self._means)
-
-        for fact in await anyio.to_thread.run_sync(look, abandon_on_cancel=True):
-            self._inbox.put(fact)
-        self._inbox.put(finished)
-
-
-def _fold_of(store: SqliteStore, folder: RunFolder) -> Run:
+def _fold_of(store: SqliteStore, folder: RunFolder) -> Heard:
     """The fold as the journal leaves it, or a new one. Refused if the run has ended and nothing is left to do."""
     if store.seq == 0:
-        return Run(folder.request().plan)
-    run = replay(store.read())
+        return Heard(folder.request().plan)
+    run = heard(store.read())
     if run.state.outcome is not None and folder.ended() is not None:
         raise Refused(
             f"run {folder.id} has ended ({run.state.outcome}): there is nothing to resume",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from drkit.model.events import Fact, Row
+from drkit.model.notices import Notice
 
 
 class Clock(Protocol):
@@ -56,6 +57,22 @@ class Copier(Protocol):
 
     def want(self, upto: int) -> None:
         """Copy everything up to `upto` now, and put `Copied(upto)`, or `Copied(upto, error)`, into the inbox."""
+
+
+class Teller(Protocol):
+    """Tells people, in the background. Called from the event loop; never blocks, never raises, never holds a run up."""
+
+    def begin(self, seq: int) -> None:
+        """The journal has `seq` events now. Who was told up to where is known, or begins here."""
+
+    def tell(self, notice: Notice) -> None:
+        """Tell it to everybody who does not have it yet."""
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+
+    async def finish(self, within_s: float) -> str | None:
+        """Tell what is left; what could not be delivered in time, in words. `run` goes on meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from drkit.notify.wording import Message, mail, pagerduty, slack, statuspage, we
 from drkit.providers.http import Answer, Http
 
 TIMEOUT_S = 2.0
+KEY = "Idempotency-Key"
+"""Header by which a receiver can tell that it has a message already."""
 
 
 class Delivery:
@@ -47,7 +49,8 @@ class Delivery:
                 "webhook": lambda: webhook(message),
             }[sink.kind]()
             url = f"{sink.url}/v2/enqueue" if sink.kind == "pagerduty" else sink.url
-            _taken(sink, await self._http.request("POST", url, json_body=body, timeout_s=TIMEOUT_S))
+            key = {KEY: message.reference}
+            _taken(sink, await self._http.request("POST", url, json_body=body, headers=key, timeout_s=TIMEOUT_S))
         self._accepted.add((sink.name, message.reference))
 
     async def arrived(self, sink: Sink, reference: str) -> bool | None:

@@ -5,7 +5,8 @@ acknowledged can be read back. Each kind can be taken down alone: a dead Slack m
 
 Shapes: Slack incoming webhook (`POST /slack/...` → `ok`; JSON with `text` or `blocks`) · PagerDuty Events v2 (`POST
 /pagerduty/v2/enqueue` → 202 `{status, message, dedup_key}`) · Statuspage v1 (`POST|GET
-/statuspage/v1/pages/PAGE/incidents`, `GET|PATCH|PUT .../incidents/ID`) · anything else (`POST /webhook/...`) · SMTP.
+/statuspage/v1/pages/PAGE/incidents`, `GET|PATCH|PUT .../incidents/ID`) · anything else (`POST /webhook/...`,
+which keeps a message with the same `Idempotency-Key` once) · SMTP.
 
 Config: `{"http": {"address", "port"}, "smtp": {...}, "admin": {...}, "messages": FILE}`. Ready line: the three
 addresses. Admin: `GET /messages?since=N&kind=K` → `{"next", "messages": [{"n", "at", "kind", "path", "body"}]}` ·
@@ -117,6 +118,7 @@ class StatusPage:
 
 def sinks(recorder: Lines, pager: Pager, page: StatusPage, gates: dict[str, Gate]) -> Callable[[Request], Reply | None]:
     """The HTTP sinks as a function."""
+    keys: set[tuple[str, str]] = set()
 
     def accept(request: Request, words: list[str]) -> Reply:
         match words:
@@ -142,8 +144,11 @@ def sinks(recorder: Lines, pager: Pager, page: StatusPage, gates: dict[str, Gate
         if verdict == "503":
             return json_reply({"error": "unavailable"}, 503)
         reply = accept(request, words)
-        if request.method != "GET" and reply.status < 300:
+        key = (request.path, request.headers.get("idempotency-key", ""))
+        again = words[0] == "webhook" and bool(key[1]) and key in keys
+        if request.method != "GET" and reply.status < 300 and not again:
             record(recorder, words[0], request.path, _readable(request.body))
+            keys.add(key)
         return None if verdict == "lost" else reply
 
     return handle
