@@ -118,7 +118,7 @@ final.check(written)
 
 
 def catalog() -> Catalog:
-    return Catalog(["runner_fakes", "drkit.engine.gates"])
+    return Catalog(["runner_fakes", "drkit.engine.gates", "drkit.actions.aws_ssm"])
 
 
 def step(id: str, *needs: str, uses: str = "files.write", **more: Any) -> PlanStep:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,11 +16,11 @@ from drkit.errors import DrkitError, Exit
 if TYPE_CHECKING:
     from drkit.context import Secrets
     from drkit.model.environment import Environment
+    from drkit.model.plan import Plan
 
 Verdict = Literal["OK", "WARN", "FAIL", "?"]
 OFFSET_S_MAX = 1.0
 DRILL_AGE_S_MAX = 14 * 86400
-CREDENTIALS_S_MIN = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def doctor(
     target = region or _standby(environment)
     source, target = environments.region(environment, target, source)
     settings.say.note(f"Checking {environment.name} for a move {source} -> {target}; read-only.")
-    found = anyio.run(_examine, environment, source, target)
+    found = anyio.run(_examine, environment, source, target, _own_plan(settings, environment, source, target))
     settings.say.result(
         {"schema": "drkit.doctor/1", "environment": environment.name, "source": source, "target": target,
          "checks": [asdict(finding) for finding in found]},
@@ -68,7 +68,19 @@ def _standby(environment: Environment) -> str:
     return environment.regions[-1]
 
 
-async def _examine(environment: Environment, source: str, target: str) -> list[Finding]:
+def _own_plan(settings: Settings, environment: Environment, source: str, target: str) -> Plan | None:
+    """What a failover would do by default; None if the environment names no runbook, or one that cannot be planned."""
+    from drkit.cli import planning
+
+    if environment.runbook is None:
+        return None
+    try:
+        return planning.make(settings, planning.Wanted(target, source)).plan
+    except DrkitError:
+        return None  # `drkit validate` says why; here it only means that nobody knows how long a run takes
+
+
+async def _examine(environment: Environment, source: str, target: str, plan: Plan | None) -> list[Finding]:
     from drkit.providers.secrets import Secrets
 
     secrets = Secrets(environment)
@@ -76,7 +88,8 @@ async def _examine(environment: Environment, source: str, target: str) -> list[F
         *await _guarded("state store", lambda: _state_store(environment, source)),
         *await _guarded("lock", lambda: _lock(environment)),
         *await _guarded("clock", lambda: _clock(environment, secrets, target)),
-        *await _guarded("credentials", lambda: _credentials(environment, target)),
+        *await _guarded("credentials", lambda: _credentials(environment, secrets, target)),
+        *await _guarded("credential's life", lambda: _lives(environment, source, target, plan)),
         *await _guarded("secrets", lambda: _secrets(environment, secrets, source)),
         *await _guarded("last good drill", lambda: _last_drill(environment)),
         *(Finding("needs nothing in the source", verdict, text) for verdict, text in needed_in(environment, source)),
@@ -146,38 +159,35 @@ async def _clock(environment: Environment, secrets: Secrets, target: str) -> lis
     ]
 
 
-async def _credentials(environment: Environment, target: str) -> list[Finding]:
-    from drkit.model.paper import on_loopback
-    from drkit.providers.aws import Aws, build_session
+async def _credentials(environment: Environment, secrets: Secrets, target: str) -> list[Finding]:
+    """Who we are for AWS."""
+    from drkit.cli.credentials import uses_aws
+    from drkit.providers.aws import Aws
 
-    site = environment.site(target)
-    aws = Aws(environment)
+    aws = Aws(environment, secrets)
     try:
         who = await aws.call(target, "sts", "get_caller_identity")
     except DrkitError as error:
-        return [Finding("credentials", "FAIL" if _uses_aws(environment) else "WARN", error.message.splitlines()[0])]
+        verdict: Verdict = "FAIL" if uses_aws(environment, None) else "WARN"
+        return [Finding("credentials", verdict, error.message.splitlines()[0])]
     finally:
         await aws.aclose()
-    told = f"{who.get('Arn', 'unknown')} through STS in {target}"
-    if on_loopback(site.aws_endpoint):
-        return [Finding("credentials", "OK", f"{told}; static, for loopback only, do not expire")]
-    return [_life(build_session().get_credentials(), told)]
+    return [Finding("credentials", "OK", f"{who.get('Arn', 'unknown')} through STS in {target}")]
 
 
-def _uses_aws(environment: Environment) -> bool:
-    """Something that every run needs is kept there."""
-    refs = [d.password.ref for d in environment.databases] + [h.key.ref for h in environment.hosts]
-    return environment.state_store.startswith("s3:") or any(ref.startswith("secret://aws-sm/") for ref in refs)
+async def _lives(environment: Environment, source: str, target: str, plan: Plan | None) -> list[Finding]:
+    """How long each credential lasts, beside how long the environment's own runbook may take."""
+    from drkit.cli import credentials
+    from drkit.cli.compose import reach
+    from drkit.cli.seen import last_good_drill
 
-
-def _life(credentials: Any, told: str) -> Finding:
-    # botocore offers no public way to ask a refreshable credential for the end of its life
-    expires = getattr(credentials, "_expiry_time", None)
-    if expires is None:
-        return Finding("credentials", "OK", f"{told}; do not expire")
-    left_s = expires.timestamp() - time.time()
-    verdict: Verdict = "OK" if left_s >= CREDENTIALS_S_MIN else "WARN" if left_s > 0 else "FAIL"
-    return Finding("credentials", verdict, f"{told}; {left_s / 60:.0f} min left")
+    drill = None if plan is None else last_good_drill(environment.name, plan.runbook)
+    async with reach(environment, source, target, mode="ungraceful") as context:
+        lives = await credentials.lives(context, plan)
+    now, likely_s = time.time(), None if drill is None else drill.makespan_s
+    longest_s = None if plan is None else credentials.longest_s(plan)
+    judged = [credentials.judged(life, now, likely_s=likely_s, longest_s=longest_s) for life in lives]
+    return [Finding("credential's life", verdict, told) for verdict, told in judged]
 
 
 async def _secrets(environment: Environment, secrets: Secrets, source: str) -> list[Finding]:

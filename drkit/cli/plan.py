@@ -91,6 +91,7 @@ def as_json(planned: Planned) -> dict[str, Any]:
         "schema": "drkit.planned/1", "hash": planned.plan.hash,
         "plan": planned.plan.model_dump(mode="json", by_alias=True),
         "evidence": None if evidence is None else evidence.to_json(),
+        "credentials": [{"verdict": verdict, "told": told} for verdict, told in planned.judged_lives()],
         "rehearsed": None if planned.rehearsed is None else asdict(planned.rehearsed),
     }  # fmt: skip
 
@@ -103,6 +104,9 @@ def show(settings: Settings, planned: Planned) -> None:
     if planned.evidence is not None:
         say.line()
         show_evidence(settings, planned.evidence)
+    if planned.lives:
+        say.line()
+        say.table(("", "credentials"), planned.judged_lives())
     show_plan(settings, plan, planned.rehearsed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from drkit.catalog import Catalog
     from drkit.cli.evidence import Evidence
     from drkit.cli.seen import GoodDrill
+    from drkit.model.credentials import Life
     from drkit.model.environment import Environment
     from drkit.model.plan import Plan
 
@@ -46,6 +47,16 @@ class Planned:
     evidence: Evidence | None = None
     rehearsed: GoodDrill | None = None
     """The last good drill of this runbook here: what its steps took."""
+    lives: tuple[Life, ...] = ()
+    """How long the credentials last that it would need."""
+
+    def judged_lives(self) -> list[tuple[str, str]]:
+        """(verdict, sentence) for each credential, beside how long the run may take."""
+        from drkit.cli.credentials import judged, longest_s
+
+        now, likely_s = time.time(), None if self.rehearsed is None else self.rehearsed.makespan_s
+        limit_s = longest_s(self.plan)
+        return [judged(life, now, likely_s=likely_s, longest_s=limit_s) for life in self.lives]
 
 
 def make(settings: Settings, wanted: Wanted) -> Planned:
@@ -70,17 +81,29 @@ def look(planned: Planned) -> Planned:
     import anyio
 
     from drkit.cli.compose import reach
+    from drkit.cli.credentials import lives
     from drkit.cli.evidence import gather
     from drkit.cli.seen import last_good_drill
 
     plan = planned.plan
 
-    async def ask() -> Evidence:
-        async with reach(planned.environment, plan.source, plan.target, mode=plan.mode) as context:
-            return await gather(plan, planned.catalog, context)
+    async def ask() -> tuple[Evidence, list[Life]]:
+        found: list[Life] = []
 
+        async def last() -> None:
+            found.extend(await lives(context, plan))
+
+        async with (
+            reach(planned.environment, plan.source, plan.target, mode=plan.mode) as context,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(last)
+            evidence = await gather(plan, planned.catalog, context)
+        return evidence, found
+
+    evidence, found = anyio.run(ask)
     rehearsed = last_good_drill(plan.environment, plan.runbook)
-    return Planned(plan, planned.environment, planned.catalog, planned.wanted, anyio.run(ask), rehearsed)
+    return replace(planned, evidence=evidence, rehearsed=rehearsed, lives=tuple(found))
 
 
 def save(planned: Planned, path: Path) -> None:

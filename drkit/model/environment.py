@@ -167,6 +167,9 @@ class Environment(Frozen):
     service: Service | None = None
     witness: Witness | None = None
     prober: Prober | None = None
+    aws_credentials: SecretRef | None = None
+    """Where temporary AWS credentials are written down (JSON of `credential_process`, or `AWS_ACCESS_KEY_ID=…` lines)
+    and kept fresh by somebody; None: the usual chain, which refreshes roles by itself."""
     state_store: str
     """`s3://bucket/prefix` or `file:///folder`; outside the source region."""
     state_store_site: str | None = None

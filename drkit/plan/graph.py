@@ -35,6 +35,14 @@ def ancestors(needs: Needs) -> dict[str, frozenset[str]]:
     return found
 
 
+def longest(needs: Needs, seconds: Mapping[str, float]) -> float:
+    """How long the slowest chain of steps takes, each as long as given. The graph has no cycle and no unknown name."""
+    until: dict[str, float] = {}
+    for step in TopologicalSorter(needs).static_order():
+        until[step] = seconds[step] + max((until[need] for need in needs[step]), default=0.0)
+    return max(until.values(), default=0.0)
+
+
 def certain(needs: Needs, step: str, dispensable: Iterable[str]) -> frozenset[str]:
     """Steps that are certain to be *done* when `step` starts.
 

@@ -1,4 +1,4 @@
-"""AWS through boto3 in worker threads: a client per service and region, built under a lock, at that site's endpoint.
+"""AWS through boto3 in worker threads: a client per service and region, at that site's endpoint.
 
 Every call is bounded (connect 2 s, read 5 s, two attempts) and counted by site, service and operation. STS is always
 the regional one. What an endpoint does not implement becomes NotSupported, whatever it looks like on the wire. Where a
@@ -8,22 +8,22 @@ region.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from drkit.errors import NotSupported, OutcomeUnknown, StepFailed, Unobservable, Unreachable
-from drkit.model.environment import Environment, Site
-from drkit.model.paper import on_loopback
+from drkit.model.credentials import Life
+from drkit.model.environment import Environment
+from drkit.providers.credentials import CONNECT_S, READ_S, Clients, Secrets
 
-APP_ID = "drkit"
 READS = ("describe_", "get_", "list_", "head_", "batch_get_", "query", "scan", "lookup_", "decrypt", "receive_")
-_CONNECT_S, _READ_S = 2.0, 5.0
 _UNSUPPORTED = frozenset({"NotImplemented", "UnknownOperationException", "InvalidAction", "UnsupportedOperation"})
+
+T = TypeVar("T")
 
 
 class AwsError(StepFailed):
@@ -38,24 +38,21 @@ class AwsError(StepFailed):
 class Aws:
     """The AWS API as seen from one run."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, secrets: Secrets | None = None) -> None:
+        """`secrets`: needed where the environment says where its credentials are written down."""
         self._environment = environment
-        self._clients: dict[tuple[str, str], Any] = {}
-        self._session: Any = None
-        self._building = threading.Lock()
+        self._clients = Clients(environment.aws_credentials, secrets)
         self._threads = anyio.CapacityLimiter(16)
         self.calls: Counter[tuple[str, str, str]] = Counter()
 
     @classmethod
-    def connect(cls, environment: Environment, secrets: object) -> Self:
+    def connect(cls, environment: Environment, secrets: Secrets) -> Self:
         """A provider; opens nothing yet."""
-        return cls(environment)
+        return cls(environment, secrets)
 
     async def aclose(self) -> None:
         """Close every client's connections."""
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
+        self._clients.close()
 
     async def call(
         self,
@@ -68,21 +65,20 @@ class Aws:
     ) -> dict[str, Any]:
         """One call (`operation` as boto3 spells it, `describe_vpcs`); its answer.
 
-        `write` is told from the name if not given. AwsError if AWS says no, Unreachable if nothing was sent; without
-        an answer Unobservable for a read and OutcomeUnknown for a write; NotSupported.
+        `write` is told from the name if not given. AwsError if AWS says no (CredentialsExpired if that is why, and
+        there are no new ones), Unreachable if nothing was sent; without an answer Unobservable for a read and
+        OutcomeUnknown for a write; NotSupported.
         """
         writes = not operation.startswith(READS) if write is None else write
         self.calls[site, service, operation] += 1
         label = f"{service}:{operation} in {site}"
 
-        def send() -> dict[str, Any]:
-            client = self._client(site, service)
+        def send(client: Any) -> dict[str, Any]:
             answer: dict[str, Any] = getattr(client, operation)(**(params or {}))
             body = answer.get("Body")
             return answer if body is None or not hasattr(body, "read") else {**answer, "Body": body.read()}
 
-        answer: dict[str, Any] = await self._bounded(send, label, writes)
-        return answer
+        return await self._bounded(site, service, send, label, writes)
 
     async def pages(
         self, site: str, service: str, operation: str, key: str, params: Mapping[str, Any] | None = None
@@ -90,62 +86,42 @@ class Aws:
         """All items called `key` over all pages of a listing."""
         self.calls[site, service, operation] += 1
 
-        def send() -> list[Any]:
-            pages = self._client(site, service).get_paginator(operation).paginate(**(params or {}))
+        def send(client: Any) -> list[Any]:
+            pages = client.get_paginator(operation).paginate(**(params or {}))
             return [item for page in pages for item in page.get(key, [])]
 
-        found: list[Any] = await self._bounded(send, f"{service}:{operation} in {site}", writes=False)
-        return found
+        return await self._bounded(site, service, send, f"{service}:{operation} in {site}", writes=False)
 
     async def prepare(self, site: str, service: str) -> None:
         """Make the client, which sends nothing and takes long the first time, before a short deadline runs."""
-        await anyio.to_thread.run_sync(self._client, site, service, limiter=self._threads)
+        endpoint = self._environment.site(site).aws_endpoint
+        await anyio.to_thread.run_sync(self._clients.client, site, service, endpoint, limiter=self._threads)
 
-    async def _bounded(self, send: Any, label: str, writes: bool) -> Any:
+    async def life(self, site: str) -> Life | None:
+        """How long the credentials last that calls to `site` are signed with; None: there are none. DrkitError."""
+
+        def look() -> Life | None:
+            return self._clients.life(self._environment.site(site).aws_endpoint)
+
+        try:
+            return await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
+        except _sdk_errors() as error:
+            raise translated(error, f"credentials for {site}", False) from error
+
+    async def _bounded(self, site: str, service: str, send: Callable[[Any], T], label: str, writes: bool) -> T:
+        endpoint = self._environment.site(site).aws_endpoint
+
+        def ask() -> T:
+            return self._clients.ask(send, region=site, service=service, endpoint=endpoint, writes=writes)
+
         try:
             # boto3's own timeouts end the thread; this one bounds what the caller waits, retries included.
-            with anyio.fail_after(2 * (_CONNECT_S + _READ_S) + 2):
-                return await anyio.to_thread.run_sync(send, abandon_on_cancel=True, limiter=self._threads)
+            with anyio.fail_after(2 * (CONNECT_S + READ_S) + 2):
+                return await anyio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._threads)
         except TimeoutError as slow:
             raise _unanswered(label, "no answer", writes) from slow
         except _sdk_errors() as error:
             raise translated(error, label, writes) from error
-
-    def _client(self, site: str, service: str) -> Any:
-        with self._building:  # sessions are not thread-safe, clients are
-            if (site, service) not in self._clients:
-                self._clients[site, service] = self._build(self._environment.site(site), service)
-            return self._clients[site, service]
-
-    def _build(self, site: Site, service: str) -> Any:
-        self._session = self._session or build_session()
-        return build_client(self._session, site.name, service, site.aws_endpoint)
-
-
-def build_session() -> Any:
-    """A boto3 session that asks the regional STS: the global one is in the region that may be down."""
-    import boto3
-    import botocore.session
-
-    core = botocore.session.Session()
-    core.set_config_variable("sts_regional_endpoints", "regional")
-    return boto3.session.Session(botocore_session=core)
-
-
-def build_client(session: Any, region: str, service: str, endpoint: str | None, *, attempts: int = 2) -> Any:
-    """A boto3 client with drkit's bounds; dummy credentials only for an endpoint on loopback."""
-    from botocore.config import Config
-
-    settings: dict[str, Any] = {
-        "connect_timeout": _CONNECT_S,
-        "read_timeout": _READ_S,
-        "retries": {"total_max_attempts": attempts, "mode": "standard"},
-        "user_agent_appid": APP_ID,
-    }
-    if endpoint:
-        settings["s3"] = {"addressing_style": "path"}
-    dummy = {"aws_access_key_id": "drkit", "aws_secret_access_key": "drkit"} if on_loopback(endpoint) else {}
-    return session.client(service, region_name=region, endpoint_url=endpoint, config=Config(**settings), **dummy)
 
 
 def translated(error: Any, label: str, writes: bool) -> Exception:

@@ -23,7 +23,8 @@ from urllib.parse import unquote, urlsplit
 from drkit.errors import JournalError, UsageError
 from drkit.model.environment import Environment
 from drkit.model.ports import Objects
-from drkit.providers.aws import build_client, build_session
+from drkit.providers.credentials import Clients, CredentialsExpired
+from drkit.providers.secrets import Secrets
 
 _LOCK_WAIT_S: Final = 5.0
 _CONDITION_FAILED: Final = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
@@ -31,13 +32,11 @@ _MISSING: Final = {"NoSuchKey", "404", "NotFound"}
 
 T = TypeVar("T")
 
-_building = threading.Lock()  # sessions are not thread-safe, clients are
-
 
 @cache
-def _session() -> Any:
-    """One for all stores: it keeps what it parsed of the API's description."""
-    return build_session()
+def _usual() -> Clients:
+    """One for all stores that the usual credentials reach: it keeps what it parsed of the API's description."""
+    return Clients()
 
 
 def open_objects(environment: Environment) -> Objects:
@@ -47,8 +46,7 @@ def open_objects(environment: Environment) -> Objects:
 
 def preload() -> None:
     """Load what talking to a bucket takes (about 0.3 s), for a process that has to wait anyway. Talks to nobody."""
-    with _building:
-        build_client(_session(), "us-west-2", "s3", "http://127.0.0.1:9")
+    _usual().client("us-west-2", "s3", "http://127.0.0.1:9")
 
 
 def open_url(url: str, environment: Environment | None = None) -> Objects:
@@ -66,7 +64,10 @@ def open_url(url: str, environment: Environment | None = None) -> Objects:
         if environment is not None and environment.state_store_site is not None:
             site = environment.site(environment.state_store_site)
             region, endpoint = region or site.name, endpoint or site.aws_endpoint
-        return S3Objects(parts.netloc, parts.path.strip("/"), region=region, endpoint=endpoint)
+        clients = None
+        if environment is not None and environment.aws_credentials is not None:
+            clients = Clients(environment.aws_credentials, Secrets(environment))
+        return S3Objects(parts.netloc, parts.path.strip("/"), region=region, endpoint=endpoint, clients=clients)
     raise UsageError(f'"{url}" is not a state store', hint="write s3://bucket/prefix or file:///folder")
 
 
@@ -77,10 +78,12 @@ class S3Objects:
     condition then fails although we wrote. Who must know whether it was their own looks at the content.
     """
 
-    def __init__(self, bucket: str, prefix: str, *, region: str | None, endpoint: str | None) -> None:
+    def __init__(
+        self, bucket: str, prefix: str, *, region: str | None, endpoint: str | None, clients: Clients | None = None
+    ) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self._region, self._endpoint = region, endpoint
-        self._made: Any = None
+        self._clients = clients or _usual()
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """Content and ETag, or None if there is no such object."""
@@ -121,7 +124,12 @@ class S3Objects:
         from botocore.parsers import ResponseParserError
 
         try:
-            return call(self._client())
+            # Repeating is harmless here: conditions decide, and who must know whether it was their own looks.
+            return self._clients.ask(
+                call, region=self._region or "", service="s3", endpoint=self._endpoint, writes=False
+            )
+        except CredentialsExpired as error:
+            raise self._down(doing, error.message) from error
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if none_if and code in none_if:
@@ -129,12 +137,6 @@ class S3Objects:
             raise self._down(doing, f"{code}: {error.response.get('Error', {}).get('Message', '')}") from error
         except (BotoCoreError, HTTPClientError, ResponseParserError) as error:
             raise self._down(doing, str(error).splitlines()[0]) from error
-
-    def _client(self) -> Any:
-        with _building:
-            if self._made is None:
-                self._made = build_client(_session(), self._region or "", "s3", self._endpoint)
-            return self._made
 
     def _down(self, doing: str, why: str) -> JournalError:
         return _unreachable(self.describe(), doing, why, f"aws s3 ls s3://{self._bucket}/{self._prefix}")

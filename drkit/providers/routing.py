@@ -6,7 +6,6 @@ least to be relied on, and waiting for it costs users time.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
@@ -15,7 +14,8 @@ import anyio.to_thread
 
 from drkit.errors import OutcomeUnknown, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Environment, Site
-from drkit.providers.aws import build_client, build_session, translated
+from drkit.providers.aws import translated
+from drkit.providers.credentials import Clients, Secrets
 
 T = TypeVar("T")
 _TIMEOUT_S = 3.0
@@ -24,25 +24,22 @@ _TIMEOUT_S = 3.0
 class Routing:
     """The routing controls of one environment, by name (`cell-10/us-west-2`)."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, secrets: Secrets | None = None) -> None:
+        """`secrets`: needed where the environment says where its AWS credentials are written down."""
         self._environment = environment
-        self._clients: dict[str, Any] = {}
-        self._session: Any = None
-        self._building = threading.Lock()
+        self._clients = Clients(environment.aws_credentials, secrets)
         self._arns: dict[str, str] = {}
         self.answered_by: str | None = None
         """Site whose endpoint answered last."""
 
     @classmethod
-    def connect(cls, environment: Environment, secrets: object) -> Self:
+    def connect(cls, environment: Environment, secrets: Secrets) -> Self:
         """A provider; opens nothing yet."""
-        return cls(environment)
+        return cls(environment, secrets)
 
     async def aclose(self) -> None:
         """Close every client's connections."""
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
+        self._clients.close()
 
     async def states(self, *, last: str) -> dict[str, bool]:
         """Every control: on or off. `last` is the site to ask last. Unobservable if no endpoint says."""
@@ -100,24 +97,22 @@ class Routing:
         from botocore.exceptions import BotoCoreError, ClientError
 
         label = f"the routing endpoint in {site.name}"
+        region = site.name if site.kind == "region" else self._environment.regions[-1]
+
+        def send() -> T:
+            return self._clients.ask(
+                ask, region=region, service="route53-recovery-cluster", endpoint=site.routing_endpoint, attempts=1,
+                writes=writes,
+            )  # fmt: skip
+
         try:
             with anyio.fail_after(_TIMEOUT_S):
-                return await anyio.to_thread.run_sync(lambda: ask(self._client(site)), abandon_on_cancel=True)
+                return await anyio.to_thread.run_sync(send, abandon_on_cancel=True)
         except TimeoutError as slow:
             message = f"{label} gave no answer within {_TIMEOUT_S:g} s."
             raise (OutcomeUnknown(message) if writes else Unobservable(message)) from slow
         except (BotoCoreError, ClientError) as error:
             raise translated(error, label, writes) from error
-
-    def _client(self, site: Site) -> Any:
-        with self._building:
-            if site.name not in self._clients:
-                self._session = self._session or build_session()
-                region = site.name if site.kind == "region" else self._environment.regions[-1]
-                self._clients[site.name] = build_client(
-                    self._session, region, "route53-recovery-cluster", site.routing_endpoint, attempts=1
-                )
-            return self._clients[site.name]
 
 
 def endpoints(environment: Environment, last: str) -> list[Site]:

@@ -21,7 +21,7 @@ from urllib.parse import quote, quote_plus
 
 from drkit.errors import PreflightFailed
 from drkit.model.environment import Environment, SecretRef
-from drkit.providers.aws import build_client, build_session
+from drkit.providers.credentials import Clients, CredentialsExpired
 
 REDACTED: Final = "[redacted]"
 _FORM_MIN: Final = 6
@@ -36,7 +36,7 @@ class Secrets:
         self._guard = threading.Lock()
         self._forms: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
-        self._clients: dict[str, Any] = {}
+        self._clients = Clients(environment.aws_credentials if environment is not None else None, self)
 
     def get(self, ref: SecretRef | str) -> str:
         """The secret. PreflightFailed if it cannot be had; the message names the reference, never the value."""
@@ -82,23 +82,22 @@ class Secrets:
         region, _, name = rest.partition("/")
         if not name:
             raise PreflightFailed(f"{text} names no secret", hint="write secret://aws-sm/REGION/NAME")
+        own = self._environment.aws_credentials if self._environment is not None else None
+        if own is not None and own.ref == text:
+            raise PreflightFailed(f"{text} cannot be read with the credentials that are kept in it")
+        sites = self._environment.sites if self._environment is not None else ()
         try:
-            answer = self._client(region).get_secret_value(SecretId=name)
-        except (ClientError, BotoCoreError) as error:
+            answer: dict[str, Any] = self._clients.ask(
+                lambda client: client.get_secret_value(SecretId=name),
+                region=region, service="secretsmanager", writes=False,
+                endpoint=next((site.aws_endpoint for site in sites if site.name == region), None),
+            )  # fmt: skip
+        except (ClientError, BotoCoreError, CredentialsExpired) as error:
             raise PreflightFailed(
                 f"{text} cannot be read: {str(error).splitlines()[0]}",
                 hint=f"aws secretsmanager describe-secret --region {region} --secret-id {name}",
             ) from error
         return str(answer.get("SecretString") or "")
-
-    def _client(self, region: str) -> Any:
-        with self._guard:
-            if region not in self._clients:
-                endpoint = None
-                if self._environment is not None:
-                    endpoint = next((s.aws_endpoint for s in self._environment.sites if s.name == region), None)
-                self._clients[region] = build_client(build_session(), region, "secretsmanager", endpoint)
-            return self._clients[region]
 
 
 def _without_end(text: str) -> str:

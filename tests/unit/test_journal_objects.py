@@ -49,7 +49,7 @@ def bucket_environment(endpoint: str, bucket: str) -> Environment:
 
 
 def client(endpoint: str) -> Any:
-    from drkit.providers.aws import build_client, build_session
+    from drkit.providers.credentials import build_client, build_session
 
     return build_client(build_session(), "us-west-2", "s3", endpoint)
 

@@ -13,7 +13,8 @@ from botocore.parsers import ResponseParserError
 from drkit.errors import NotSupported, OutcomeUnknown, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Environment, Site
 from drkit.model.paper import on_loopback
-from drkit.providers.aws import Aws, AwsError, build_client, build_session, translated
+from drkit.providers.aws import Aws, AwsError, translated
+from drkit.providers.credentials import build_client, build_session
 from drkit.providers.routing import Routing, endpoints
 
 
