@@ -13,10 +13,11 @@ from pathlib import Path
 
 from drkit.engine.chain import Stored, body_of, fitting
 from drkit.engine.copy import restore
-from drkit.engine.journal import NEWER, stored_rows
+from drkit.engine.journal import stored_rows
 from drkit.errors import JournalError, Tampered, UsageError
 from drkit.model.events import GENESIS
 from drkit.model.ports import Objects
+from drkit.model.upgrades import NEWER
 
 
 @dataclass(frozen=True, slots=True)

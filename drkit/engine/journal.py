@@ -25,12 +25,10 @@ from drkit.engine.chain import Stored, body_of, checked, digest_of
 from drkit.engine.sharing import file_mode
 from drkit.errors import JournalError, Tampered
 from drkit.model.events import GENESIS, SCHEMA, Row
+from drkit.model.upgrades import NEWER, check, version_of
 
 VERSION: Final = 1
-"""Of the tables. A journal of a newer version is refused; there is no older one yet that would have to be migrated."""
-
-NEWER: Final = "E0602"
-"""Code of the error that says so: such a journal is neither torn nor edited."""
+"""Of the tables. There is no older one yet; what events look like has a version of its own (`model.upgrades`)."""
 
 _TABLES: Final = """
 create table schema (version integer not null, events text not null, made_at real not null);
@@ -313,13 +311,14 @@ def _version(db: sqlite3.Connection, path: Path) -> int | None:
     if db.execute("select 1 from sqlite_master where name = 'schema'").fetchone() is None:
         return None
     version, events = db.execute("select version, events from schema").fetchone()
-    if version > VERSION or events != SCHEMA:
+    if version > VERSION:
         raise JournalError(
-            f"{path} was written by a newer drkit: version {version}, {events}; this one reads {VERSION}, {SCHEMA}",
+            f"{path} was written by a newer drkit: tables of version {version}; this one reads up to {VERSION}",
             state="Nothing was changed.",
             hint="drkit --version",
             code=NEWER,
         )
+    check(version_of(events), str(path))
     return int(version)
 
 

@@ -6,14 +6,17 @@ fact with its place in the chain and the commands that the fold answered it with
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from drkit.errors import JournalError, Tampered
+from drkit.model.upgrades import UNMARKED, VERSION, upgraded
 from drkit.model.values import Json, canonical, digest_of_bytes
 
-SCHEMA = "drkit.events/1"
+SCHEMA = f"drkit.events/{VERSION}"
+_MARK: dict[str, Json] = {} if VERSION == UNMARKED else {"v": VERSION}
 GENESIS = "sha256:" + "0" * 64
 
 
@@ -351,7 +354,8 @@ class Command:
 class Row:
     """One journal row: `hash` = digest of seq, at, fact, commands and the previous row's hash.
 
-    `body` is the text that the digest was taken over, as a journal keeps it; None: it was not made here.
+    `body` is the text that the digest was taken over, as a journal keeps it; None: it was not made here, and follows
+    from the rest. `older`: fact and commands are what an older version's became; `body` is what that one wrote.
     """
 
     seq: int
@@ -361,27 +365,46 @@ class Row:
     prev: str
     hash: str
     body: bytes | None = field(default=None, compare=False, repr=False)
+    older: bool = field(default=False, compare=False, repr=False)
 
     @classmethod
     def link(cls, seq: int, at: str, fact: Fact, commands: Iterable[Command], prev: str) -> Self:
         """The row that continues a chain whose head is `prev`."""
         commands = tuple(commands)
-        body = canonical(
-            {"seq": seq, "at": at, "fact": fact.to_json(), "commands": [c.to_json() for c in commands], "prev": prev}
-        )
+        data: dict[str, Json] = {
+            "seq": seq, "at": at, "fact": fact.to_json(), "commands": [c.to_json() for c in commands], "prev": prev,
+        }  # fmt: skip
+        body = canonical(data | _MARK if _MARK else data)
         return cls(seq, at, fact, commands, prev, digest_of_bytes(body), body)
 
     def to_json(self) -> dict[str, Json]:
-        """Plain JSON; what `drkit events -o jsonl` prints and the state store keeps."""
+        """Plain JSON, as it was written; what `drkit events -o jsonl` prints and the state store keeps."""
+        if self.older and self.body is not None:
+            return {**json.loads(self.body), "hash": self.hash}
         commands: list[Json] = [command.to_json() for command in self.commands]
         return {"seq": self.seq, "at": self.at, "fact": self.fact.to_json(), "commands": commands, "prev": self.prev,
-                "hash": self.hash}  # fmt: skip
+                "hash": self.hash, **_MARK}  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The row that `to_json` gave; its hash is not checked here, see `verified`."""
-        commands = tuple(Command.from_json(command) for command in data["commands"])
-        return cls(data["seq"], data["at"], Fact.from_json(data["fact"]), commands, data["prev"], data["hash"])
+        """The row that `to_json` gave, of this version or an older one. JournalError for a newer one.
+
+        Its hash is not checked here, see `verified`.
+        """
+        now = upgraded(data)
+        commands = tuple(Command.from_json(command) for command in now["commands"])
+        fact = Fact.from_json(now["fact"])
+        if now is data:
+            return cls(data["seq"], data["at"], fact, commands, data["prev"], data["hash"])
+        body = canonical({key: value for key, value in data.items() if key != "hash"})
+        return cls(data["seq"], data["at"], fact, commands, data["prev"], data["hash"], body, older=True)
+
+    @property
+    def fits(self) -> bool:
+        """Whether `hash` is the digest of the rest."""
+        if self.older and self.body is not None:
+            return digest_of_bytes(self.body) == self.hash
+        return Row.link(self.seq, self.at, self.fact, self.commands, self.prev).hash == self.hash
 
 
 def verified(rows: Iterable[Row], *, prev: str = GENESIS, seq: int = 0) -> Iterator[Row]:
@@ -390,7 +413,7 @@ def verified(rows: Iterable[Row], *, prev: str = GENESIS, seq: int = 0) -> Itera
         seq += 1
         if row.seq != seq:
             raise Tampered(f"event {seq} is missing (found {row.seq})", seq=seq)
-        if row.prev != prev or Row.link(row.seq, row.at, row.fact, row.commands, row.prev).hash != row.hash:
+        if row.prev != prev or not row.fits:
             raise Tampered(f"event {seq} was changed after it was written", seq=seq)
         prev = row.hash
         yield row
