@@ -30,6 +30,9 @@ from drkit.model.upgrades import NEWER, check, version_of
 VERSION: Final = 1
 """Of the tables. There is no older one yet; what events look like has a version of its own (`model.upgrades`)."""
 
+LOG_BYTES_MAX: Final = 4 << 20
+"""What SQLite's log beside the journal shrinks back to; it grows beyond only while somebody keeps one read open."""
+
 _TABLES: Final = """
 create table schema (version integer not null, events text not null, made_at real not null);
 create table event (seq integer primary key, body text not null, hash text not null);
@@ -109,6 +112,7 @@ class SqliteStore:
                     raise JournalError(f"{self.path} is on a file system without shared memory (a network mount?)",
                                        hint="export XDG_STATE_HOME=/var/tmp/drkit-state")  # fmt: skip
                 db.execute("pragma synchronous = full")
+                db.execute(f"pragma journal_size_limit = {LOG_BYTES_MAX}")
                 self._set_up(db)
                 self._seq, self._head = _last(db)
             except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from journal_fakes import rows
 
-from drkit.engine.journal import SqliteStore, Tail, follow, read_rows
+from drkit.engine.journal import LOG_BYTES_MAX, SqliteStore, Tail, follow, read_rows
 from drkit.errors import JournalError, Tampered
 from drkit.model.events import GENESIS
 
@@ -134,6 +135,48 @@ def test_a_reader_in_the_middle_of_a_long_read_does_not_hold_up_the_writer(path:
         assert next(reading).seq == 1
         store.append(written[1500:])
         assert [row.seq for row in reading] == list(range(2, 2001))
+
+
+READER = """
+import sqlite3, sys
+db = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, isolation_level=None)
+db.execute("begin")
+for _ in sys.stdin:
+    print(db.execute("select count(*) from event").fetchone()[0], flush=True)
+"""
+
+
+def test_another_process_that_keeps_a_read_open_holds_the_writer_up_at_no_commit(path: Path) -> None:
+    """Its view stays as it was; the log grows meanwhile, and shrinks back when it has gone."""
+    written = rows(200, text="x" * 40_000)
+    log = path.with_name("journal.db-wal")
+    with SqliteStore(path) as store:
+        store.append(written[:10])
+        reader = subprocess.Popen(
+            [sys.executable, "-c", READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert reader.stdin is not None and reader.stdout is not None
+
+        def sees() -> int:
+            print(file=reader.stdin, flush=True)
+            assert reader.stdout is not None
+            return int(reader.stdout.readline())
+
+        try:
+            assert sees() == 10
+            for row in written[10:190]:
+                store.append([row])
+            assert (store.seq, store.commits) == (190, 181)
+            assert sees() == 10, "its transaction was open all the while"
+            assert log.stat().st_size > LOG_BYTES_MAX
+        finally:
+            reader.stdin.close()
+            reader.wait(10)
+            reader.stdout.close()
+        for row in written[190:]:
+            store.append([row])
+        assert log.stat().st_size <= LOG_BYTES_MAX
+        assert list(store.read()) == written
 
 
 def test_a_reader_may_be_there_before_the_journal_and_sees_it_grow(path: Path) -> None:
