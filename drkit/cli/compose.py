@@ -87,6 +87,8 @@ def means(request: Request, folder: RunFolder) -> Means:
 
 def teller(request: Request, folder: RunFolder, providers: Providers) -> Teller | None:
     """Who tells responders what happens; None where no sink would reach them."""
+    if not request.environment.sinks:
+        return None
     from drkit.engine.runs import write_durably
     from drkit.notify.wording import usable
 

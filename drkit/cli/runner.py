@@ -22,6 +22,7 @@ def run(folder: Annotated[Path, typer.Argument()]) -> None:
 
     import anyio
 
+    import drkit.notify.delivery  # noqa: F401 - of a run that has somebody to tell
     from drkit.cli import compose
     from drkit.engine import runner
     from drkit.engine.runs import RunFolder

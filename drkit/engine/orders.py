@@ -33,6 +33,8 @@ from drkit.model.values import Json, canonical, utc
 
 SCHEMA: Final = "drkit.order/1"
 Order = Ordered | Answered | Noted
+#: How often the spool is looked into. An order must be journaled within 250 ms: what is left of them is for the commit.
+SPOOL_POLL_S: Final = 0.1
 _PATH_MAX: Final = 100
 _LINE_MAX: Final = 1 << 20
 _ANSWER_WITHIN_S: Final = 3.0
@@ -101,7 +103,7 @@ class OrderDesk:
                 if isinstance(queued.order, Ordered) and queued.order.verb in STOPPING:
                     self._inbox.put(queued.order)
                     queued.forget()
-            await anyio.sleep(0.2)
+            await anyio.sleep(SPOOL_POLL_S)
 
     def saw(self, rows: Sequence[Row]) -> None:
         """These rows are durable: whoever waits for one of them is answered."""

@@ -32,13 +32,14 @@ def main() -> int:
     import of_drill
     import of_engine
     import of_first_step
+    import of_orders
     from table import lines
 
     options = _options()
     both = not (options.engine or options.drill or options.clone)
     rows = machine()
     if options.engine or both:
-        rows += [*of_first_step.rows(), *of_engine.rows()]
+        rows += [*of_first_step.rows(), *of_orders.rows(), *of_engine.rows()]
     if options.drill or both:
         rows += [*of_command_line.starting_up(), *of_drill.a_drill()]
     if options.clone:

@@ -21,6 +21,7 @@ from drkit.engine.runs import Request
 from drkit.engine.spawning import spawn
 from drkit.model.environment import Environment
 from drkit.model.plan import Plan
+from drkit.model.values import Json
 
 RUNS = 7
 LOADED_S = 2.0
@@ -46,7 +47,7 @@ def _first_step_s(folder: Path) -> float:
         runner = spawn(run, [sys.executable, "-m", "drkit.cli", "_runner", str(run.path)])
         time.sleep(LOADED_S)
         went = time.time()  # a row says when by the wall clock
-        run.ask(_request(run.id, folder))
+        run.ask(request(run.id, folder, _touch(folder)))
         runner.go()
         while not runner.gone():
             time.sleep(0.02)
@@ -56,20 +57,25 @@ def _first_step_s(folder: Path) -> float:
     return datetime.fromisoformat(given[0].at).timestamp() - went
 
 
-def _request(run: str, folder: Path) -> Request:
-    environment = Environment(
-        name="bench", kind="sandbox", account="none", state_store=(folder / "objects").as_uri(), sites=SITES
-    )
+def _touch(folder: Path) -> dict[str, Json]:
+    """A step that makes a file."""
     made = str(folder / "made")
-    step = {
+    return {
         "id": "touch", "number": 1, "uses": "process.run", "kind": "action", "repeat": "safe",
         "params": {"creates": made, "argv": ["touch", made]},
     }  # fmt: skip
+
+
+def request(run: str, folder: Path, step: dict[str, Json]) -> Request:
+    """What a runner is asked: one step, in an environment with a state store in this folder."""
+    environment = Environment(
+        name="bench", kind="sandbox", account="none", state_store=(folder / "objects").as_uri(), sites=SITES
+    )
     plan = Plan.model_validate(
         {
             "schema": "drkit.plan/1", "runbook": "bench", "runbook_digest": "sha256:0", "environment": "bench",
             "environment_kind": "sandbox", "account": "none", "source": "east", "target": "west", "steps": [step],
-            "catalog": Catalog().digest(["process.run"]), "drkit": "0",
+            "catalog": Catalog().digest([str(step["uses"])]), "drkit": "0",
         }
     )  # fmt: skip
     by = {"name": "dana", "uid": os.getuid(), "how": "terminal"}
