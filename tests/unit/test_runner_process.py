@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -328,6 +329,27 @@ def test_a_full_disk_stops_new_steps_and_the_run_goes_on_when_there_is_room(
     assert reply.answer == "queued" and "the disk is full" in reply.why
     assert world(tmp_path) == {"a"} and "step.done" not in kinds(folder)
     ballast.unlink()
+    until(runner.gone)
+    assert state(folder).outcome == "done" and world(tmp_path) == {"a", "b"}
+    assert state(folder).notes[0]["text"] == "what is going on?"
+
+
+def test_a_journal_that_may_not_grow_stops_new_steps_and_the_run_goes_on_when_it_may(
+    tmp_path: Path, begin: Begin
+) -> None:
+    """The same without the right to mount a disk: a limit on the runner's files, which is lifted while it runs."""
+    folder = asked(tmp_path, [step("a", after="sign"), step("b", "a")])
+    runner = begin(folder)
+    until(lambda: "step.intent" in kinds(folder))
+    hard = resource.prlimit(runner.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(runner.pid, resource.RLIMIT_FSIZE, (4096, hard))
+    release(tmp_path)
+    until(lambda: "a" in world(tmp_path))
+    reply = orders.send(folder, Noted(text="what is going on?", by=dict(ME)))
+    assert reply.answer == "queued" and "cannot be written" in reply.why
+    assert world(tmp_path) == {"a"} and "step.done" not in kinds(folder)
+    assert "nothing new is started: " in folder.log.read_text()
+    resource.prlimit(runner.pid, resource.RLIMIT_FSIZE, (hard, hard))
     until(runner.gone)
     assert state(folder).outcome == "done" and world(tmp_path) == {"a", "b"}
     assert state(folder).notes[0]["text"] == "what is going on?"
