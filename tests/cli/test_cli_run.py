@@ -60,6 +60,11 @@ def test_a_run_waits_for_a_person_survives_kill_9_and_repeats_nothing(lab: Lab, 
     says(lab.drkit(*GO), 5, "drkit approve", "waits for")
     assert lab.made == ["first"]
     says(lab.drkit("status", "--exit-status"), 5)
+    assert status(lab)["notify"] is None
+    (folder,) = private_state_home.glob("drkit/runs/*")
+    place = {"upto": 4, "waiting": 3, "error": "nobody is there"}
+    (folder / "outbox.json").write_text(json.dumps({"schema": "drkit.outbox/1", "sinks": {"slack": place}}))
+    says(lab.drkit("status"), 0, "notify: 3 undelivered (slack: nobody is there)")
     elsewhere = str(private_state_home.parent / "state-elsewhere")
     says(lab.drkit(*GO, XDG_STATE_HOME=elsewhere), 7, "--watch", "lock")
 
