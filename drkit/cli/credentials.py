@@ -27,10 +27,10 @@ def judged(life: Life, now: float, *, likely_s: float | None, longest_s: float |
     from drkit.model.values import show_duration
 
     again = {"by itself": ", refreshed by itself", "never": ", not refreshable"}.get(
-        life.renews, ", read again where it is written down"
+        life.renews, ", read again at its source"
     )
     if not life.known:
-        return "?", f"{life.what}: unknown how long it lives{again}"
+        return "?", f"{life.what}: life unknown{again}"
     if life.ends is None:
         return "OK", f"{life.what}: does not expire"
     left_s = life.ends - now

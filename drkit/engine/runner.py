@@ -134,15 +134,23 @@ class _Runner:
                     teller.begin(self.store.seq)
                     for notice in self.fold.news(lambda seq: hash_at(self.store, seq)):
                         teller.tell(notice)
-                    telling.start_soon(teller.run)
+                    telling.start_soon(self._tell, teller)
                 await self._run()
                 code = await self._end()
-                if teller is not None and (left := await teller.finish(_TELL_LEFT_S)) is not None:
+                # All is done and on disk. Of a run that can be resumed the next runner tells the rest.
+                within_s = _TELL_LEFT_S if self.fold.state.outcome is not None else _TELL_LEFT_S / 5
+                if teller is not None and (left := await teller.finish(within_s)) is not None:
                     self._say(f"not everybody was told: {left}")
                 telling.cancel_scope.cancel()
         except ExceptionGroup as group:
             raise _said(group) or group from group.exceptions[0]
         return code
+
+    async def _tell(self, teller: Teller) -> None:
+        try:
+            await teller.run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, a run never ends over a message
+            self._say(f"nobody is told any more: {type(error).__name__}: {error}")
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:

@@ -40,7 +40,7 @@ def test_what_is_left_is_compared_with_the_last_drill_and_with_the_limits(
 
 def test_unknown_is_said_as_unknown_and_only_a_known_absence_of_an_end_is_endless() -> None:
     verdict, told = judged(Life("keys", known=False), NOW, likely_s=None, longest_s=None)
-    assert (verdict, told) == ("?", "keys: unknown how long it lives, not refreshable")
+    assert (verdict, told) == ("?", "keys: life unknown, not refreshable")
     assert judged(Life("keys", known=True), NOW, likely_s=None, longest_s=None) == ("OK", "keys: does not expire")
 
 
