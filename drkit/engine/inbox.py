@@ -22,11 +22,13 @@ class ThreadInbox:
     def __init__(self) -> None:
         self._facts: deque[Fact] = deque()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._asleep = False
 
     def put(self, fact: Fact) -> None:
         """Accept a fact. Never blocks, never raises."""
         self._facts.append(fact)
-        if self._bell >= 0:
+        if self._asleep and self._bell >= 0:
+            self._asleep = False  # one ring is enough; before it, or whoever it wakes might be asleep again by then
             os.eventfd_write(self._bell, 1)
 
     def drain(self) -> list[Fact]:
@@ -38,9 +40,15 @@ class ThreadInbox:
 
     async def wait(self) -> None:
         """Return when there is something to drain."""
-        while not self._facts:
-            await anyio.wait_readable(self._bell)
-            os.eventfd_read(self._bell)  # silenced first, looked at after: a fact that comes in between rings again
+        try:
+            while True:
+                self._asleep = True  # said first, looked at after: a fact that comes in between is seen, or rings
+                if self._facts:
+                    return
+                await anyio.wait_readable(self._bell)
+                os.eventfd_read(self._bell)
+        finally:
+            self._asleep = False
 
     def close(self) -> None:
         """Let go of the bell."""
