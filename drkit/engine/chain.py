@@ -32,6 +32,14 @@ def body_of(row: Row) -> str:
     return canonical(data).decode()
 
 
+def line_of(row: Row) -> bytes:
+    """Canonical JSON of the whole row, its hash included; put together from its text where that is at hand."""
+    if row.body is None:
+        return canonical(row.to_json())
+    end = b'"prev":"%b","seq":%d}' % (row.prev.encode(), row.seq)  # keys are sorted: the hash belongs before these
+    return b'%b"hash":"%b",%b' % (row.body[: -len(end)], row.hash.encode(), end)
+
+
 def digest_of(body: str) -> str:
     """`sha256:<hex>` of a row's text."""
     return digest_of_bytes(body.encode(errors="surrogateescape"))

@@ -1,10 +1,10 @@
 """Keep a copy of a run's journal in the environment's state store, and bring it back on an empty machine.
 
 Rows go there as objects `runs/<run>/<fencing token>/<first>-<last>.jsonl`, each row with its hash, beside
-`runs/<run>/request.json`: at once when the run needs it (before what cannot be undone), within a second otherwise.
-Objects are written once and never changed. Each holder of the lease writes in a folder of its own, so that one that was
-frozen and woke up writes over nobody and in between nobody's rows: what it adds from the number on at which a later
-holder began is not part of the copy.
+`runs/<run>/request.json`: at once when the run needs it (before what cannot be undone) or enough wait to fill one,
+within a second otherwise. Objects are written once and never changed. Each holder of the lease writes in a folder of
+its own, so that one that was frozen and woke up writes over nobody and in between nobody's rows: what it adds from the
+number on at which a later holder began is not part of the copy.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
+from drkit.engine.chain import line_of
 from drkit.engine.journal import SqliteStore
 from drkit.engine.runs import Request, RunFolder, adopt
 from drkit.errors import JournalError, Refused, Tampered, UsageError
 from drkit.model.events import GENESIS, Copied, Row, verified
 from drkit.model.ports import Clock, Inbox, Objects
-from drkit.model.values import canonical
 
 EVERY_S: Final = 1.0
 _ROWS_MAX: Final = 1000
@@ -68,6 +68,8 @@ class JournalCopier:
         """Copy these within a second."""
         self._rows.extend(row for row in rows if row.seq > self.upto)
         self._wake.set()
+        if len(self._rows) >= _ROWS_MAX and self.trouble is None:
+            self._hurry.set()
 
     def want(self, upto: int) -> None:
         """Copy everything up to `upto` now, and report it."""
@@ -81,7 +83,7 @@ class JournalCopier:
             if not self._rows and not self._wanted:
                 self._wake = anyio.Event()
                 await self._wake.wait()
-            if not self._wanted:
+            if not self._wanted and len(self._rows) < _ROWS_MAX:
                 await self._batch()
             self._hurry = anyio.Event()
             await self._copy()
@@ -96,7 +98,7 @@ class JournalCopier:
         return not self._rows
 
     async def _batch(self) -> None:
-        """Let more rows come, for at most a second; not at all when somebody waits."""
+        """Let more rows come, for at most a second; only until somebody waits or they fill an object."""
         async with anyio.create_task_group() as tasks:
 
             async def enough() -> None:
@@ -149,7 +151,7 @@ class Extent:
 def put_rows(objects: Objects, run: str, token: int, rows: Sequence[Row]) -> None:
     """Write rows as one object. Repeating it is harmless. JournalError; Tampered if others are there in their place."""
     key = f"runs/{run}/{token:08}/{rows[0].seq:08}-{rows[-1].seq:08}.jsonl"
-    data = b"".join(canonical(row.to_json()) + b"\n" for row in rows)
+    data = b"".join(line_of(row) + b"\n" for row in rows)
     if objects.put(key, data, if_absent=True) is None:
         found = objects.get(key)
         if found is None or found[0] != data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import pytest
 import trio.testing
 from journal_fakes import rows
 
+from drkit.engine.chain import line_of
 from drkit.engine.copy import EVERY_S, Extent, JournalCopier, extent, put_rows, reconcile, restore
 from drkit.engine.evidence import verify
 from drkit.engine.journal import SqliteStore
 from drkit.engine.memory import MemoryInbox
 from drkit.errors import JournalError, Refused, Tampered, UsageError
 from drkit.model.events import Copied
+from drkit.model.values import canonical
 
 
 @dataclass
@@ -118,6 +120,45 @@ def test_what_is_wanted_is_copied_at_once_and_reported() -> None:
         assert copying.inbox.drain() == [Copied(upto=3)]
 
     Copying().run(body)
+
+
+def test_a_burst_is_copied_as_it_comes_an_object_at_a_time() -> None:
+    async def body(copying: Copying) -> None:
+        burst = rows(2500)
+        copying.copier.committed(burst[:999])
+        await anyio.sleep(0.01)
+        assert copying.copied == 0
+        copying.copier.committed(burst[999:])
+        await anyio.sleep(0.01)
+        assert copying.copied == 2000, "two full ones at once, the rest within a second"
+        await anyio.sleep(EVERY_S)
+        assert copying.copied == 2500
+
+    Copying().run(body)
+
+
+def test_a_store_that_is_down_is_not_asked_more_often_because_much_waits() -> None:
+    async def body(copying: Copying) -> None:
+        copying.objects.down = True
+        burst = rows(1500)
+        copying.copier.committed(burst[:1000])
+        await anyio.sleep(0.1)
+        assert copying.inbox.drain() == [Copied(upto=0, error="the state store is down")]
+        copying.objects.down = False
+        for row in burst[1000:]:
+            copying.copier.committed([row])
+        await anyio.sleep(0.1)
+        assert copying.copied == 0, "tried again every second"
+        await anyio.sleep(EVERY_S)
+        assert copying.copied >= 1000
+
+    Copying().run(body)
+
+
+def test_a_copied_line_is_the_canonical_form_of_its_row() -> None:
+    for row in rows(3):
+        assert row.body is not None
+        assert line_of(row) == line_of(replace(row, body=None)) == canonical(row.to_json())
 
 
 def test_a_store_that_is_down_is_said_once_and_again_when_it_is_back() -> None:
