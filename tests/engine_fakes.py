@@ -289,7 +289,8 @@ class Engine:
         )  # fmt: skip
         return Driver(
             run, self.store, self.inbox, executor, self.clock, head=rows[-1].hash if rows else e.GENESIS,
-            lease=self.lease, copier=self.copier, stay=stay, threads=self.threads, on_trouble=self.troubles.append,
+            lease=self.lease, copier=self.copier, secrets=NoSecrets(), stay=stay, threads=self.threads,
+            on_trouble=self.troubles.append,
         )  # fmt: skip
 
     async def start(self, **more: Any) -> RunState:

@@ -26,12 +26,14 @@ def run(folder: Annotated[Path, typer.Argument()]) -> None:
     from drkit.cli import compose
     from drkit.engine import runner
     from drkit.engine.runs import RunFolder
+    from drkit.engine.spawning import collect_rarely
 
     # Loaded while whoever spawned us is still planning; SDKs follow when they are used.
     runs = RunFolder(folder)
     if not runner.wait_for_go():
         runs.discard()  # nobody confirmed: nothing has begun, and nothing is left
         return
+    collect_rarely()
     try:
         code = anyio.run(lambda: runner.carry_out(runs, compose.means(runs.request(), runs)))
     except DrkitError as error:

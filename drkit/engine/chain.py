@@ -36,8 +36,8 @@ def line_of(row: Row) -> bytes:
     """Canonical JSON of the whole row, its hash included; put together from its text where that is at hand."""
     if row.body is None:
         return canonical(row.to_json())
-    end = b'"prev":"%b","seq":%d}' % (row.prev.encode(), row.seq)  # keys are sorted: the hash belongs before these
-    return b'%b"hash":"%b",%b' % (row.body[: -len(end)], row.hash.encode(), end)
+    at = row.body.rindex(b'"prev":"')  # keys are sorted: the hash belongs before it
+    return b'%b"hash":"%b",%b' % (row.body[:at], row.hash.encode(), row.body[at:])
 
 
 def digest_of(body: str) -> str:

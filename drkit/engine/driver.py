@@ -8,7 +8,7 @@ until there is room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import anyio
@@ -16,10 +16,12 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from drkit.context import Secrets
 from drkit.engine.clock import RunClock
 from drkit.engine.crew import Crew
 from drkit.engine.executor import Report
 from drkit.engine.fold import Run
+from drkit.engine.redaction import redacted
 from drkit.engine.refusals import why_not
 from drkit.engine.state import RunState
 from drkit.errors import JournalError, Locked
@@ -59,25 +61,24 @@ class Driver:
         head: str = GENESIS,
         lease: Lease | None = None,
         copier: Copier | None = None,
+        secrets: Secrets | None = None,
         stay: bool = True,
         threads: bool = True,
         on_trouble: Callable[[str | None], None] = lambda text: None,
         on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
     ) -> None:
-        """`stay`: wait for orders while the run is paused. `threads`: commit in a worker thread (not in simulations).
+        """`secrets` are taken out of every fact. `stay`: wait for orders while the run is paused.
 
-        `on_rows` is called after each commit, from the event loop; it must not block.
+        `threads`: commit in a worker thread (not in simulations). `on_rows` is called after each commit, from the event loop; it must not block.
         """
         self._run, self._store, self._inbox, self._executor, self._clock = run, store, inbox, executor, clock
-        self._lease, self._copier, self._threads = lease, copier, threads
+        self._lease, self._copier, self._secrets, self._threads = lease, copier, secrets, threads
         self._on_trouble, self._on_rows = on_trouble, on_rows
         self._leaving = not stay
         self._times = RunClock(clock, since=run.state.t)
         self._head = head
         self._tasks: TaskGroup | None = None
         self._crew: Crew | None = None
-        self._scopes: dict[str | None, anyio.CancelScope] = {}
-        self._at_work = 0
         self._waiting: anyio.CancelScope | None = None
         self.trouble: str | None = None
         """Why the journal cannot be written, while it cannot."""
@@ -101,7 +102,7 @@ class Driver:
     async def run(self) -> RunState:
         """Carry it out."""
         async with anyio.create_task_group() as tasks:
-            self._tasks, self._crew = tasks, Crew(tasks, self._work)
+            self._tasks, self._crew = tasks, Crew(tasks, self._carry_out)
             if self._lease is not None:
                 tasks.start_soon(self._keep_lease, self._lease)
             await self._loop()
@@ -129,8 +130,8 @@ class Driver:
 
     def _resting(self) -> bool:
         """Whether nothing will happen unless a person says so."""
-        state = self.state
-        return state.seq > 0 and not self._at_work and state.phase in ("opened", "paused", "waiting")
+        state, at_work = self.state, self._crew is not None and self._crew.at_work
+        return state.seq > 0 and not at_work and state.phase in ("opened", "paused", "waiting")
 
     # Facts to rows
 
@@ -138,14 +139,22 @@ class Driver:
         rows: list[Row] = []
         head, at = self._head, utc(self._clock.wall())
         for reported in facts:
-            fact = self._admitted(reported.at(self._times.now()))
+            fact, text = self._taken_in(reported)
             commands = self._run.take(fact)
-            row = Row.link(self.state.seq, at, fact, commands, head)
+            row = Row.link(self.state.seq, at, fact, commands, head, text)
             head = row.hash
             rows.append(row)
             if self.state.outcome is not None:
                 break  # nothing follows the last event; what came too late changed nothing
         return rows
+
+    def _taken_in(self, reported: Fact) -> tuple[Fact, str]:
+        """What is folded and journaled of it, and its text: as of now, without secrets, refused if it must be."""
+        stamped = reported.at(self._times.now())
+        text = stamped.to_text()
+        clean = stamped if self._secrets is None else redacted(stamped, text, self._secrets)
+        fact = self._admitted(clean)
+        return fact, text if fact is stamped else fact.to_text()
 
     def _admitted(self, fact: Fact) -> Fact:
         """The fact, or the refusal of what somebody ordered."""
@@ -190,15 +199,12 @@ class Driver:
         if command.verb == "timer":
             self._tasks.start_soon(self._fire, str(args["timer"]), args["at_t"])
         elif command.verb == "cancel":
-            scope = self._scopes.get(command.step)
-            if scope is not None:
-                scope.cancel()
+            self._crew.cancel(command.step)
         elif command.verb == "copy":
             self._copy(args["upto"])
         elif command.verb == "finish":
             self._inbox.put(e.Finished(outcome=str(args["outcome"]), why=command.why))
         else:
-            self._at_work += 1
             self._crew.give(command)
 
     def _copy(self, upto: object) -> None:
@@ -208,15 +214,8 @@ class Driver:
         else:
             self._inbox.put(e.Copied(upto=upto))  # no state store: this journal is all there is
 
-    async def _work(self, command: Command) -> None:
-        with anyio.CancelScope() as scope:
-            self._scopes[command.step] = scope
-            try:
-                await self._executor.carry_out(command, self._inbox.put)
-            finally:
-                self._at_work -= 1
-                if self._scopes.get(command.step) is scope:
-                    del self._scopes[command.step]
+    def _carry_out(self, command: Command) -> Awaitable[None]:
+        return self._executor.carry_out(command, self._inbox.put)
 
     async def _fire(self, timer: str, at_t: object) -> None:
         assert isinstance(at_t, int | float)  # the fold computes it

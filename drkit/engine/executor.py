@@ -7,8 +7,7 @@ anything is sent the lease is checked; what an API answers to a write is not bel
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -16,7 +15,6 @@ from drkit.catalog import Action, Catalog, Entry, Gate, Probe
 from drkit.context import Context, Providers, Secrets
 from drkit.engine import undoing
 from drkit.engine.gates import shown_hash
-from drkit.engine.redaction import redacted
 from drkit.engine.scene import CannotStart, Evaluate, Scene, evaluate_expression, validated
 from drkit.engine.watching import Sight, verified, watch
 from drkit.errors import DrkitError, NotSupported, OutcomeUnknown, Refused, StepFailed
@@ -38,8 +36,7 @@ LEASE_POLL_S = 0.25
 LEASE_VERDICT_S = 6.0
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A command with everything it refers to looked up."""
 
     command: Command
@@ -80,6 +77,7 @@ class Executor:
             evaluate=evaluate,
         )  # fmt: skip
         self._plan, self._catalog, self._clock, self._secrets, self._log = plan, catalog, clock, secrets, log
+        self._looked_up: dict[str, tuple[dict[str, Json], Params]] = {}  # of steps whose intent is being recorded
         self._verbs = {
             "prepare": self._prepare, "apply": self._apply, "observe": self._observe, "recover": self._recover,
         }  # fmt: skip
@@ -111,7 +109,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - a bug in an action or here is a failed step, not a lost run
             world = "unknown" if sent else "untouched"
             fact = e.Failed(step=step, attempt=attempt, error=f"{type(error).__name__}: {error}", world=world)
-        report(redacted(fact, self._secrets))
+        report(fact)
 
     # What a command means
 
@@ -128,7 +126,12 @@ class Executor:
             step.id, attempt, args.get("overrides"), tell=lambda fact: report(redacted(fact, self._secrets))
         )
         deadline = self._clock.monotonic() + step.timeout_s
-        return Job(command, step, entry, validated(entry, args["params"]), attempt, ctx, deadline)
+        return Job(command, step, entry, self._params(step, entry, args["params"]), attempt, ctx, deadline)
+
+    def _params(self, step: PlanStep, entry: Probe[Any, Any] | Action[Any, Any], given: Json) -> Params:
+        """Validated; what was so before the intent is so still, unless an operator changed it since."""
+        plain, params = self._looked_up.pop(step.id, (None, None))
+        return params if params is not None and plain == given else validated(entry, given)
 
     def _step(self, command: Command) -> PlanStep:
         """The step it is about; those that are not in the plan come with the command."""
@@ -168,7 +171,9 @@ class Executor:
         if job.command.args.get("doubtful") and action.repeat == "ask":
             return self._doubted(job, sight)
         undo = self._undo(job, action, sight.observation, None)
-        return e.Prepared(step=job.step.id, attempt=job.attempt, params=job.plain, before=sight.look, undo=undo)
+        plain = job.plain
+        self._looked_up[job.step.id] = plain, job.params
+        return e.Prepared(step=job.step.id, attempt=job.attempt, params=plain, before=sight.look, undo=undo)
 
     async def _first_look(self, job: Job, action: Action[Any, Any], settle_s: float) -> Sight:
         """What is there before: seen at least once, and for as long as `hold` if all is as wanted already.
@@ -198,8 +203,10 @@ class Executor:
         sent = self._clock.monotonic()
         lost: str | None = None
         try:
-            with anyio.fail_after(job.step.timeout_s):
+            with anyio.move_on_after(job.step.timeout_s) as call:
                 await action.apply(job.ctx, job.params, before)
+            if call.cancelled_caught:
+                lost = f"no answer within {job.step.timeout_s:g} s"
         except (NotSupported, Refused) as error:
             return self._failed(job, error, "untouched")
         except OutcomeUnknown as error:
@@ -208,8 +215,6 @@ class Executor:
             if error.world != "unknown":
                 return self._failed(job, error, error.world)
             lost = str(error)
-        except TimeoutError:
-            lost = f"no answer within {job.step.timeout_s:g} s"
         except Exception as error:  # noqa: BLE001 - the answer is lost, whatever it was: look
             lost = f"{type(error).__name__}: {error}"
         finally:

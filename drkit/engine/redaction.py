@@ -5,38 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from drkit.context import Secrets
-from drkit.model.events import Fact
+from drkit.model.events import Fact, Opened
 
 _NAMES = ("kind", "step")
 
 
-def redacted(fact: Fact, secrets: Secrets) -> Fact:
+def redacted(fact: Fact, text: str, secrets: Secrets) -> Fact:
     """The fact without secrets, in whatever it holds but the name of its step, which is in the plan already.
 
-    A number inside of parameters or observations that is a secret becomes text.
+    `text` is the fact's: most hold no secret, and one look at all of it says so. A number inside of parameters or
+    observations that is a secret becomes text. A plan is left alone: it has references only, and people agreed to it.
     """
+    if secrets.redact(text) == text or isinstance(fact, Opened):
+        return fact
     plain = fact.to_json()
     held = {name: value for name, value in plain.items() if isinstance(value, str | dict | list) and name not in _NAMES}
-    texts: list[str] = []
-    _collect(held, texts)
-    text = "\n".join(texts)  # most facts hold none: one look at all of it says so
-    if secrets.redact(text) == text:
-        return fact
     return Fact.from_json(plain | {name: _clean(value, secrets) for name, value in held.items()})
-
-
-def _collect(value: Any, texts: list[str]) -> None:
-    if isinstance(value, str):
-        texts.append(value)
-    elif isinstance(value, dict):
-        texts.extend(value)
-        for item in value.values():
-            _collect(item, texts)
-    elif isinstance(value, list):
-        for item in value:
-            _collect(item, texts)
-    elif value is not None and not isinstance(value, bool):
-        texts.append(str(value))
 
 
 def _clean(value: Any, secrets: Secrets) -> Any:

@@ -260,7 +260,8 @@ class _Runner:
         async with anyio.create_task_group() as tasks:
             driver = self.driver = Driver(
                 run, self.store, ClosingInbox(inbox, tasks, self.means), executor, self.clock, head=self.store.head,
-                lease=self.lease, copier=copier, stay=self.stay, on_trouble=self._trouble, on_rows=saw,
+                lease=self.lease, copier=copier, secrets=self.means.secrets, stay=self.stay,
+                on_trouble=self._trouble, on_rows=saw,
             )  # fmt: skip
             await tasks.start(desk.serve)
             tasks.start_soon(desk.watch_spool)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -22,8 +21,7 @@ from drkit.model.values import Json, utc
 LOOK_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(NamedTuple):
     """One look and what it says. `checked` is the action's own check alone; `state` also counts `verify`.
 
     `reason` is there if it needs one beside what was seen.
@@ -44,8 +42,7 @@ class Sight:
         return f"seen: {shown(value if isinstance(value, dict) else None)}"
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How watching ended: `holds`, `deadline`, or what `stop` said; and the last look."""
 
     reason: str
@@ -57,15 +54,14 @@ async def observe_once(
 ) -> tuple[Observation | None, dict[str, Json] | None, str]:
     """What is seen now and the Look to journal; or None, None and why nothing could be seen."""
     try:
-        with anyio.fail_after(within_s):
+        with anyio.move_on_after(within_s):
             now = await observe()
-    except TimeoutError:
-        return None, None, f"nothing was observed within {within_s:.1f} s"
+            return now, look(now, at=utc(clock.wall()), origin=origin), ""
     except Unobservable as error:
         return None, None, str(error)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in a probe, it did not see anything
         return None, None, f"{type(error).__name__}: {error}"
-    return now, look(now, at=utc(clock.wall()), origin=origin), ""
+    return None, None, f"nothing was observed within {within_s:.1f} s"
 
 
 def verified(sight: Sight, verdict: Verdict, reason: str) -> Sight:

@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Self
 
 from drkit.errors import JournalError, Tampered
 from drkit.model.upgrades import UNMARKED, VERSION, upgraded
-from drkit.model.values import Json, canonical, digest_of_bytes
+from drkit.model.values import Json, canonical, canonical_text, digest_of_bytes
 
 SCHEMA = f"drkit.events/{VERSION}"
 _MARK: dict[str, Json] = {} if VERSION == UNMARKED else {"v": VERSION}
+_MARK_TEXT = f',"v":{VERSION}' if _MARK else ""
 GENESIS = "sha256:" + "0" * 64
 
 
@@ -30,6 +31,10 @@ class Fact:
     def to_json(self) -> dict[str, Json]:
         """Plain JSON with `kind` first; `t` included, unset optional fields included as null."""
         return {"kind": self.kind, **{name: getattr(self, name) for name in _NAMES[type(self)]}}
+
+    def to_text(self) -> str:
+        """`to_json` in canonical form: as it stands in a row's body."""
+        return canonical_text(self.to_json())
 
     def at(self, t: float) -> Self:
         """The same fact, as of `t` on the run's clock."""
@@ -368,13 +373,14 @@ class Row:
     older: bool = field(default=False, compare=False, repr=False)
 
     @classmethod
-    def link(cls, seq: int, at: str, fact: Fact, commands: Iterable[Command], prev: str) -> Self:
-        """The row that continues a chain whose head is `prev`."""
+    def link(
+        cls, seq: int, at: str, fact: Fact, commands: Iterable[Command], prev: str, text: str | None = None
+    ) -> Self:
+        """The row that continues a chain whose head is `prev`. `text`: the fact's, where it was made already."""
         commands = tuple(commands)
-        data: dict[str, Json] = {
-            "seq": seq, "at": at, "fact": fact.to_json(), "commands": [c.to_json() for c in commands], "prev": prev,
-        }  # fmt: skip
-        body = canonical(data | _MARK if _MARK else data)
+        first = canonical_text({"at": at, "commands": [c.to_json() for c in commands]})
+        told = text or fact.to_text()  # keys are sorted
+        body = f'{first[:-1]},"fact":{told},"prev":"{prev}","seq":{seq}{_MARK_TEXT}}}'.encode()
         return cls(seq, at, fact, commands, prev, digest_of_bytes(body), body)
 
     def to_json(self) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Self
 
@@ -35,10 +36,9 @@ def _schema(model: Any) -> dict[str, Any]:
     return model.model_json_schema()  # type: ignore[no-any-return]
 
 
-class Use(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Use:
     """One use of an action: its name and parameters. What `undo` returns and what a plan's step carries."""
-
-    model_config = ConfigDict(frozen=True)
 
     uses: str
     params: dict[str, Json]

@@ -50,11 +50,18 @@ Duration = Annotated[
 
 def canonical(value: Any) -> bytes:
     """The one byte form that digests are taken over: sorted keys, no spaces, UTF-8, no NaN."""
-    return _CANONICAL.encode(value).encode()
+    return canonical_text(value).encode()
+
+
+def canonical_text(value: Any) -> str:
+    """The same, not yet as bytes."""
+    return _CANONICAL.encode(value)
 
 
 # Made once: `json.dumps` would make one for each call.
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
 
 
 def digest(value: Any) -> str:

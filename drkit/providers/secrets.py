@@ -107,13 +107,15 @@ def _without_end(text: str) -> str:
 
 def _forms(value: str) -> Iterator[str]:
     """How a secret may appear in a log: itself, its lines, URL-encoded, JSON-escaped, inside base64 at any offset."""
-    yield value
+    plain = [value]
     if "\n" in value:
-        yield from (
-            line for line in map(str.strip, value.splitlines()) if len(line) >= 16 and not line.startswith("-----")
-        )
-    encoded = {quote(value), quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1]}
-    encoded.add(json.dumps(value, ensure_ascii=False)[1:-1])
+        lines = map(str.strip, value.splitlines())
+        plain += (line for line in lines if len(line) >= 16 and not line.startswith("-----"))
+    for text in plain:
+        yield text
+        yield json.dumps(text)[1:-1]
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
+    encoded = {quote(value), quote(value, safe=""), quote_plus(value)}
     for offset in range(3):
         # Inside a longer text (`user:secret`) only the middle is the secret's alone: the ends share bits with others.
         text = base64.b64encode(b"\0" * offset + value.encode()).decode().rstrip("=")
@@ -123,6 +125,8 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _matcher(form: str) -> str:
-    """Short secrets only as whole words: redacting every `a` would leave no log."""
+    """Short secrets only as whole words: redacting every `a` would leave no log. In JSON, `\\n` ends a word too."""
     escaped = re.escape(form)
-    return escaped if len(form) >= _FORM_MIN else rf"(?<!\w){escaped}(?!\w)"
+    if len(form) >= _FORM_MIN:
+        return escaped
+    return rf"(?:(?<!\w)|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{{4}})){escaped}(?!\w)"

@@ -88,7 +88,9 @@ class Bed:
                     Providers(self._environment, self._secrets, {Bench: Bench(self.check)}), self._secrets,
                     self._clock, run="bench", lease=lease, fencing_token=0 if lease is None else lease.token,
                 )  # fmt: skip
-                driver = Driver(run, self.store, inbox, executor, self._clock, lease=lease, copier=copier)
+                driver = Driver(
+                    run, self.store, inbox, executor, self._clock, lease=lease, copier=copier, secrets=self._secrets
+                )
                 async with anyio.create_task_group() as tasks:
                     if copier is not None:
                         tasks.start_soon(copier.run)

@@ -198,6 +198,21 @@ def test_orders_that_are_refused_are_journaled_with_the_reason() -> None:
     assert "another plan" in refused[0].why
 
 
+def test_no_secret_reaches_the_journal_whoever_wrote_it() -> None:
+    engine = Engine(plan(step("a")), world=World(trouble={"a": ["refuse"]}))
+
+    async def body() -> None:
+        for fact in opened_and_began(engine):
+            engine.inbox.put(fact)
+        engine.inbox.put(e.Noted(text="the password is hunter2", by=DANA))
+        await engine.driver().run()
+
+    virtually(body)
+    assert [fact.text for fact in engine.facts(e.Noted)] == ["the password is [redacted]"]
+    assert [fact.error for fact in engine.facts(e.Failed)] == ["permission denied for [redacted]"]
+    assert not any(b"hunter2" in text for text in engine.store.texts())
+
+
 def test_timers_fire_on_the_runs_clock() -> None:
     engine = Engine(
         plan(step("a", retry=Retry(times=3, backoff=10.0, jitter=0.0))),
