@@ -69,7 +69,8 @@ class Driver:
     ) -> None:
         """`secrets` are taken out of every fact. `stay`: wait for orders while the run is paused.
 
-        `threads`: commit in a worker thread (not in simulations). `on_rows` is called after each commit, from the event loop; it must not block.
+        `threads`: commit in a worker thread (not in simulations). `on_rows` is called after each commit, from the event
+        loop; it must not block.
         """
         self._run, self._store, self._inbox, self._executor, self._clock = run, store, inbox, executor, clock
         self._lease, self._copier, self._secrets, self._threads = lease, copier, secrets, threads

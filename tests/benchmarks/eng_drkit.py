@@ -1,6 +1,7 @@
 """drkit's own engine on the benchmark's work: plan, fold, driver, executor, journal, inbox, lease and copy as shipped.
 
     python tests/benchmarks/eng_drkit.py --case n1000 --work DIR [--features lease,copy,...|none]
+        [--profile time|memory]
 
 Timed is what follows "go": from the run's first event until its last one is durable and nobody is at work any more.
 What is made before (the plan) and what follows (the rest of the copy, giving the lease back) is not.
@@ -9,10 +10,13 @@ What is made before (the plan) and what follows (the rest of the copy, giving th
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
+import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ import anyio
 import anyio.lowlevel
 from adapter import Check, parser, report
 from bench_actions import Bench
+from sampling import DEPTH, kept, times
 from workload import Workload, workload
 
 from drkit.catalog import Catalog
@@ -32,6 +37,7 @@ from drkit.engine.fold import Run
 from drkit.engine.inbox import ThreadInbox
 from drkit.engine.journal import SqliteStore
 from drkit.engine.lease import EnvironmentLease
+from drkit.engine.spawning import collect_rarely
 from drkit.model import events as e
 from drkit.model.environment import Environment, Site
 from drkit.model.plan import Plan
@@ -71,8 +77,8 @@ class Bed:
         self.store = SqliteStore(folder / "journal.db")
         self._objects = open_objects(self._environment)
 
-    async def carry_out(self) -> float:
-        """The seconds it took."""
+    async def carry_out(self, watching: AbstractContextManager[None]) -> float:
+        """The seconds it took. `watching` is open as long as the clock runs."""
         facts = self._beginning()
         run = Run(self._plan)
         del self._plan  # as in a runner, where the fold keeps what it needs
@@ -95,12 +101,13 @@ class Bed:
                     if copier is not None:
                         tasks.start_soon(copier.run)
                         await anyio.lowlevel.checkpoint()  # it waits for rows now
-                    began = time.perf_counter()
-                    for fact in facts:
-                        inbox.put(fact)
-                    facts.clear()
-                    state = await driver.run()
-                    took_s = time.perf_counter() - began
+                    with watching:
+                        began = time.perf_counter()
+                        for fact in facts:
+                            inbox.put(fact)
+                        facts.clear()
+                        state = await driver.run()
+                        took_s = time.perf_counter() - began
                     tasks.cancel_scope.cancel()
                 if state.outcome != "done":
                     raise AssertionError(f"the run ended {state.outcome}: {state.why} {state.blocks()[:3]}")
@@ -152,17 +159,24 @@ def main() -> int:
     """Run one case and report it."""
     arguments = parser()
     arguments.add_argument("--features", default=",".join(ALWAYS), help=f"none, or of {', '.join(FEATURES)}")
+    arguments.add_argument("--profile", choices=("time", "memory"), help="say where it goes, by module")
     options = arguments.parse_args()
     features = frozenset(options.features.split(",")) - {"none", ""}
     if unknown := features - set(FEATURES):
         arguments.error(f"no feature {', '.join(sorted(unknown))}")
     options.work.mkdir(parents=True, exist_ok=True)
     work = workload(options.case)
+    loaded_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    collect_rarely()  # as a runner does
+    profile: Counter[str] = Counter()
+    if options.profile == "memory":
+        tracemalloc.start(DEPTH)  # before there is a plan
     bed = Bed(options.work.resolve(), work, features)
-    took_s = anyio.run(bed.carry_out)
+    watching = {"time": times(profile), "memory": kept(profile)}.get(options.profile, nullcontext())
+    took_s = anyio.run(bed.carry_out, watching)
     report(
         options, "drkit", work, took_s, bed.check.holds, commits=bed.store.commits, events=bed.store.seq,
-        features=sorted(features),
+        features=sorted(features), loaded_mb=round(loaded_mb, 1), profile=profile,
     )  # fmt: skip
     bed.store.close()
     return 0 if bed.check.holds else 1

@@ -1,26 +1,32 @@
-"""Where the time goes: what the main thread is doing, looked at a thousand times a second.
+"""Where time and memory go, by module: what the main thread is doing a thousand times a second, and who keeps what.
 
-A look belongs to the innermost module of drkit that is at work, whatever library it called; what is left is the event
-loop, or waiting (for the disk, in a benchmark that never sleeps). Costs about one part in a hundred.
+Either belongs to the innermost module of drkit in the call, whatever library it called. What is left of the time is the
+event loop, or waiting (for the disk, in a benchmark that never sleeps). Looking costs about one part in a hundred;
+tracing memory makes a run several times slower.
 """
 
 from __future__ import annotations
 
 import signal
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from table import ROOT
+
 EVERY_S = 0.001
+DEPTH = 8
+"""Frames kept of each allocation: as deep as libraries call from drkit."""
 
 
 @contextmanager
-def sampled(found: Counter[str]) -> Iterator[None]:
+def times(looks: Counter[str]) -> Iterator[None]:
     """Count looks by module, from here to the end of the block. Main thread only."""
 
     def look(number: int, frame: FrameType | None) -> None:
-        found[_module(frame)] += 1
+        looks[_at_work(frame)] += 1
 
     before = signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, EVERY_S, EVERY_S)
@@ -31,7 +37,15 @@ def sampled(found: Counter[str]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _module(frame: FrameType | None) -> str:
+@contextmanager
+def kept(size: Counter[str]) -> Iterator[None]:
+    """Bytes by module in use at the end of the block, of what was asked for since `tracemalloc.start(DEPTH)`."""
+    yield
+    for alike in tracemalloc.take_snapshot().statistics("traceback"):
+        size[_asked(alike.traceback)] += alike.size
+
+
+def _at_work(frame: FrameType | None) -> str:
     waiting = frame is not None and frame.f_globals.get("__name__") == "selectors"
     while frame is not None:
         name = str(frame.f_globals.get("__name__"))
@@ -39,3 +53,12 @@ def _module(frame: FrameType | None) -> str:
             return name.removeprefix("drkit.")
         frame = frame.f_back
     return "waiting" if waiting else "event loop"
+
+
+def _asked(traceback: tracemalloc.Traceback) -> str:
+    package, here = f"{ROOT}/drkit/", f"{ROOT}/tests/benchmarks/"
+    files = [frame.filename for frame in reversed(traceback)]
+    inside = next((file for file in files if file.startswith(package)), None)
+    if inside is not None:
+        return inside.removeprefix(package).removesuffix(".py").replace("/", ".")
+    return "the plan and its work" if any(file.startswith(here) for file in files) else "libraries"
