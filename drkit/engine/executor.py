@@ -122,9 +122,7 @@ class Executor:
         if isinstance(entry, Gate):
             raise CannotStart(f"{step.uses} is an approval, not something to carry out")
         attempt = _attempt(command)
-        ctx = self._scene.context(
-            step.id, attempt, args.get("overrides"), tell=lambda fact: report(redacted(fact, self._secrets))
-        )
+        ctx = self._scene.context(step.id, attempt, args.get("overrides"), tell=report)
         deadline = self._clock.monotonic() + step.timeout_s
         return Job(command, step, entry, self._params(step, entry, args["params"]), attempt, ctx, deadline)
 
