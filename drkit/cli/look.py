@@ -15,7 +15,7 @@ from drkit.errors import UsageError
 
 if TYPE_CHECKING:
     from drkit.cli.seen import Seen
-    from drkit.engine.state import StepState
+    from drkit.engine.state import RunState, StepState
 
 
 def register(app: typer.Typer) -> None:
@@ -39,11 +39,13 @@ def inspect(
     found = look.state.steps[step]
     if found.plan.kind == "gate":
         raise UsageError(f"{step} is an approval: there is nothing to look at", hint=f"drkit status {look.folder.id}")
+    if found.plan.kind in ("join", "when"):
+        _nothing_itself(look, found)
     settings.say.note(f"Looking at {step} of {look.folder.id}; read-only.")
     seen = anyio.run(_observe, look, found)
     told = {
         "schema": "drkit.inspect/1", "run": look.folder.id, "step": step, "status": found.status.value,
-        "uses": found.plan.uses, "params": found.params or found.plan.params, "now": seen[0], "check": seen[1],
+        "uses": found.plan.uses, "params": look.parameters(found), "now": seen[0], "check": seen[1],
         "before": found.before, "after": found.after,
     }  # fmt: skip
     settings.say.result(told, lambda: _show(settings, told))
@@ -86,10 +88,14 @@ def unlock(
 def handed(look: Seen) -> list[str]:
     """The lines. Pure but for the clock in the header."""
     from drkit.cli import screen
+    from drkit.model.outline import outline
 
     state = look.state
     by_status: dict[str, list[str]] = {}
-    for step in state.steps.values():
+    for place in outline(state.steps):
+        step = state.steps[place.id]
+        if step.plan.kind == "join" and step.status.value in ("pending", "skipped"):
+            continue  # what it stands for is told
         by_status.setdefault(step.status.value, []).append(step.id)
     wall = time.time()
     lines = [screen.header(state, wall), screen.clock(state, screen.t_now(state, wall), None)]
@@ -98,11 +104,38 @@ def handed(look: Seen) -> list[str]:
             names = by_status[status]
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
             lines.append(f"{status}: {', '.join(names[:8])}{more}")
+    lines += [f"{line.step}: {line.detail}" for line in screen.lines(state, state.t) if _under_way(state, line.step)]
     if state.point_of_no_return is not None:
         lines.append(f"Point of no return passed: {state.point_of_no_return}")
     lines += [f"OVERRIDDEN fence {o.get('step')}, stated loss {o.get('loss_s')} s" for o in state.overrides]
     lines += [f"note by {_name(note.get('by'))}: {note.get('text')}" for note in state.notes[-3:]]
     return lines + screen.next_words(state, look.alive or state.outcome is not None)
+
+
+def _under_way(state: RunState, id: str) -> bool:
+    """Whether it is a list, or a nested runbook, of which some has been done and some has not."""
+    from drkit.engine.fanout import below
+
+    step = state.steps[id]
+    if step.plan.kind != "join" or step.status.value != "pending" or "/" in id:
+        return False
+    return any(each.status.value != "pending" for each in below(state, step))
+
+
+def _nothing_itself(look: Seen, step: StepState) -> None:
+    """UsageError: it stands for others, one of which is what to look at."""
+    from drkit.engine.fanout import below
+
+    run = look.folder.id
+    if step.plan.kind == "when":
+        whole = step.id.rpartition("/")[0]
+        raise UsageError(f"{step.id} decides whether {whole} is needed: there is nothing to look at",
+                         hint=f"drkit logs {run} {whole}")  # fmt: skip
+    real = [each for each in below(look.state, step) if each.plan.kind in ("action", "probe")]
+    first = next((each for each in real if each.status.value not in ("done", "skipped")), next(iter(real), None))
+    if first is None:
+        raise UsageError(f"{step.id} stands for other steps, and has none yet", hint=f"drkit status {run}")
+    raise UsageError(f"{step.id} stands for other steps: look at one of them", hint=f"drkit inspect {run} {first.id}")
 
 
 async def _observe(look: Seen, step: StepState) -> tuple[Any, str | None]:
@@ -114,11 +147,14 @@ async def _observe(look: Seen, step: StepState) -> tuple[Any, str | None]:
     entry = Catalog().entry(step.plan.uses)
     assert isinstance(entry, Action | Probe)  # gates were refused
     probe = entry.observe if isinstance(entry, Action) else entry
-    try:
-        params = entry.params.model_validate(step.params or step.plan.params, strict=False)
-    except ValueError as error:
+    known = look.parameters(step)
+    if known is None:
         needs = ", ".join(step.plan.needs) or "the steps before it"
-        raise UsageError(f"{step.id} reads what {needs} will have seen: there is nothing to look at yet") from error
+        raise UsageError(
+            f"{step.id} reads what {needs} will have seen: there is nothing to look at yet",
+            hint=f"drkit status {look.folder.id}",
+        )
+    params = entry.params.model_validate(known, strict=False)
     async with reach(
         request.environment, plan.source, plan.target, mode=plan.mode, run=look.folder.id, step=step.id
     ) as context:

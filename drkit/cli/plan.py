@@ -14,9 +14,12 @@ from drkit.cli.settings import Settings
 from drkit.errors import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from drkit.cli.evidence import Evidence
     from drkit.cli.planning import Planned
     from drkit.cli.seen import GoodDrill
+    from drkit.model.outline import Place
     from drkit.model.plan import Plan, PlanStep
 
 PANEL = "Decide"
@@ -116,7 +119,7 @@ def show_plan(settings: Settings, plan: Plan, rehearsed: GoodDrill | None = None
     took = rehearsed.seconds if rehearsed is not None else {}
     say.line()
     heads = ("#", "step", "will do", "in", "needs", "limit", "drill", "")
-    say.table(heads, [_row(step, took.get(step.id)) for step in plan.steps])
+    say.table(heads, rows(plan, took))
     say.line()
     for changed in plan.changed_parameters:
         say.line(f"{changed.name} is {changed.value} instead of {changed.default} (by {changed.by})")
@@ -148,7 +151,9 @@ def head(plan: Plan) -> str:
 
 
 def _changing(plan: Plan) -> list[PlanStep]:
-    return [step for step in plan.steps if step.kind == "action"]
+    from drkit.model.outline import with_bodies
+
+    return [step for step in with_bodies(plan.steps) if step.kind == "action"]
 
 
 def _rehearsal(drill: GoodDrill | None) -> str:
@@ -161,13 +166,21 @@ def _rehearsal(drill: GoodDrill | None) -> str:
     return f"Last good drill {drill.run}, {age} ago: {show_duration(drill.makespan_s)} from first step to last."
 
 
-def _row(step: PlanStep, took_s: float | None) -> tuple[str, ...]:
+def rows(plan: Plan, took: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """A row a step, below what stands for it; for a list that only the run will know, what is done for any entry."""
+    from drkit.model.outline import outline, with_bodies
+
+    steps = {step.id: step for step in with_bodies(plan.steps)}
+    return [_row(steps[place.id], place, took.get(place.id)) for place in outline(steps)]
+
+
+def _row(step: PlanStep, place: Place, took_s: float | None) -> tuple[str, ...]:
     from drkit.model.values import show_duration
 
-    needs = ",".join(step.needs) if step.needs else "-"
-    marks = []
-    if step.join is not None and step.join.over is not None:
-        marks.append(f"for each of {step.join.over}: {', '.join(each.id for each in step.join.body)}")
+    needs = [need for need in step.needs if need not in place.below]
+    marks = list(_stands_for(step))
+    if step.kind == "gate":
+        marks.append(_asks(step))
     if step.fences:
         marks.append("FENCE: observed or witnessed")
     if step.irreversible:
@@ -179,26 +192,61 @@ def _row(step: PlanStep, took_s: float | None) -> tuple[str, ...]:
     if step.optional:
         marks.append("optional")
     return (
-        str(step.number), step.id, step.title or step.uses, step.site or "-", needs,
+        str(step.number or ""), "  " * place.depth + step.id, step.title or step.uses, step.site or "-",
+        ",".join(needs) or "-",
         show_duration(step.timeout_s) if step.kind not in ("join", "when") else "-",
         show_duration(took_s) if took_s is not None else "-",
         "  ".join(marks),
     )  # fmt: skip
 
 
+def _stands_for(step: PlanStep) -> Iterator[str]:
+    from drkit.model.outline import bare
+
+    if step.join is None:
+        return
+    if step.join.over is not None:
+        yield f"for each of {bare(step.join.over)}"
+    if step.join.at_once is not None:
+        yield f"{step.join.at_once} at once"
+
+
+def _asks(step: PlanStep) -> str:
+    """Who must answer, and who is asked too, and when."""
+    from drkit.model.values import duration_text
+
+    later = step.params.get("escalate")
+    also = [each for each in later if isinstance(each, dict)] if isinstance(later, list) else []
+    told = f"asks {step.params.get('role', 'anybody')}"
+    if step.params.get("approvals") == 2:
+        told += ", two persons"
+    return told + "".join(f"; {each.get('role')} too after {duration_text(each.get('after'))}" for each in also)
+
+
 def totals(plan: Plan) -> str:
-    """How many steps, changes, points of no return, approvals; and the objectives."""
+    """How many steps, changes, points of no return, approvals; the objectives, and the deadline.
+
+    What is done for each entry of a list that only the run will know is counted once, and said to be.
+    """
+    from drkit.model.outline import with_bodies
     from drkit.model.values import show_duration
 
-    gates = sum(step.kind == "gate" for step in plan.steps)
-    final = sum(step.irreversible is not None for step in plan.steps)
-    simulated = sum(step.simulated is not None for step in plan.steps)
+    steps = list(with_bodies(plan.steps))
+    gates = sum(step.kind == "gate" for step in steps)
+    final = sum(step.irreversible is not None for step in steps)
+    simulated = sum(step.simulated is not None for step in steps)
     objectives = [
         f"{name} {show_duration(value)}"
         for name, value in (("RTO", plan.rto_s), ("RPO", plan.rpo_s))
         if value is not None
     ]
-    parts = [f"{len(plan.steps)} steps: {len(_changing(plan))} changes, {final} irreversible, {gates} approvals"]
+    if plan.deadline_s is not None:
+        objectives.append(f"deadline {show_duration(plan.deadline_s)} after the go")
+    known = f"{len(plan.steps)} steps"
+    if len(steps) > len(plan.steps):
+        lists = " and ".join(step.id for step in steps if step.join is not None and step.join.over is not None)
+        known += f", and {len(steps) - len(plan.steps)} for each entry of {lists}"
+    parts = [f"{known}: {len(_changing(plan))} changes, {final} irreversible, {gates} approvals"]
     if simulated:
         parts.append(f"{simulated} simulated")
     return ", ".join(parts) + "." + (f"   {', '.join(objectives)}." if objectives else "")

@@ -18,7 +18,7 @@ def words(row: Row, state: RunState) -> list[str]:
     if told is None:
         return []
     mark, step, text = told
-    number = f"{state.steps[step].plan.number:>2} " if step in state.steps else ""
+    number = f"{state.steps[step].plan.number or '':>2} " if step in state.steps else ""
     return [f"{row.at[11:19]} {mark:<5} {number}{step}{'  ' if step else ''}{text}".rstrip()]
 
 
@@ -96,7 +96,11 @@ def _time(timer: str, state: RunState) -> tuple[str, str, str] | None:
     verb, _, rest = timer.partition(" ")
     found = state.steps.get(rest.partition(" ")[0])
     if verb == "escalate" and found is not None and found.ask is not None and found.ask.escalated:
-        return "ASK", found.id, f"nobody has answered: {found.ask.escalated[-1]} is asked too"
+        return (
+            "ASK",
+            found.id,
+            f"nobody has answered: {found.ask.escalated[-1]} is asked too",
+        )
     return None
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from drkit.cli.say import now_twice
 
 if TYPE_CHECKING:
-    from drkit.engine.state import RunState, StepState
+    from drkit.engine.state import Ask, RunState, StepState
+    from drkit.model.outline import Place
 
 MARKS = {
     "pending": "-", "waiting": "ASK", "running": "RUN", "skipped": "SKIP", "done": "OK", "failed": "FAIL",
@@ -27,11 +28,15 @@ class Line:
     step: str
     took: str
     detail: str
+    depth: int = 0
+    """How many headings it stands below."""
+    over: bool = False
+    """So does everything right around it: its heading has ended well."""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """As table cells."""
-        return (self.mark, self.number, self.step, self.took, self.detail)
+        return (self.mark, self.number, "  " * self.depth + self.step, self.took, self.detail)
 
 
 def header(state: RunState, wall: float) -> str:
@@ -57,18 +62,32 @@ def clock(state: RunState, t: float, outage_s: float | None) -> str:
         parts.append(f"users affected for {_took(outage_s)}")
     if state.plan.rto_s is not None:
         parts.append(f"RTO {_took(state.plan.rto_s)}")
+    if state.plan.deadline_s is not None:
+        parts.append(f"deadline {_deadline(state, t, state.plan.deadline_s)}")
     return "   ".join(parts)
 
 
 def lines(state: RunState, t: float) -> list[Line]:
-    """One line per step, compensations last."""
-    return [_line(step, state, t) for step in state.steps.values()]
+    """One line per step, each below what stands for it; compensations last."""
+    from drkit.model.outline import outline, standings
+
+    places = outline(state.steps)
+    stand = standings(places, {id: step.status.value for id, step in state.steps.items()})
+    spans = _spans(state, places, t)
+    ended_well = {id for place in places if stand[place.id] in ("done", "skipped") for id in place.below}
+    return [_line(state, place, stand, spans, t, over=place.id in ended_well) for place in places]
 
 
 def fitting(lines: Sequence[Line], height: int) -> list[Line]:
-    """At most `height` lines: what is under way or went wrong, the last that ended, the next to come."""
+    """At most `height` lines: what is under way or went wrong, the last that ended, the next to come.
+
+    Where there are too many, what ended well is told by its heading alone.
+    """
     if len(lines) <= height:
         return list(lines)
+    lines = [line for line in lines if not line.over]
+    if len(lines) <= height:
+        return lines
     urgent = {i for i, line in enumerate(lines) if line.mark in ("RUN", "ASK", "FAIL", "?")}
     first = min(urgent, default=_first_pending(lines))
     # Around the first that matters: a third of the room for what was, the rest for what comes.
@@ -133,7 +152,8 @@ def as_json(state: RunState, alive: bool) -> dict[str, Any]:
         "runbook": plan.runbook, "environment": plan.environment, "source": plan.source, "target": plan.target,
         "phase": state.phase, "outcome": state.outcome, "why": state.why, "runner_alive": alive,
         "began_at": at(state.began_t), "finished_at": at(state.finished_t), "events": state.seq,
-        "point_of_no_return": state.point_of_no_return,
+        "point_of_no_return": state.point_of_no_return, "overdue": state.overdue,
+        "deadline_at": at(_deadline_t(state)),
         "steps": [
             {
                 "id": step.id, "status": step.status.value, "owner": step.plan.owner, "attempts": step.attempt,
@@ -148,26 +168,72 @@ def as_json(state: RunState, alive: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _line(step: StepState, state: RunState, t: float) -> Line:
+def _line(
+    state: RunState, place: Place, stand: Mapping[str, str], spans: Mapping[str, tuple[float, float]], t: float, *,
+    over: bool,
+) -> Line:  # fmt: skip
+    step = state.steps[place.id]
     status = step.status.value
-    took = ""
-    if step.started_t is not None:
-        ended = step.finished_t if step.finished_t is not None else t
-        took = _took(max(0.0, ended - step.started_t))
-        if status == "running":
-            took += f" / {_took(step.plan.timeout_s)}"
-    number = "" if step.undoes is not None else str(step.plan.number)
-    return Line(MARKS[status], number, step.id, took, _detail(step, state))
+    took = _took(max(0.0, spans[step.id][1] - spans[step.id][0])) if step.id in spans else ""
+    if took and status == "running":
+        took += f" / {_took(step.plan.timeout_s)}"
+    number = "" if step.undoes is not None or not step.plan.number else str(step.plan.number)
+    detail = _detail(step, state, [stand[id] for id in place.below if state.steps[id].plan.kind != "when"], t)
+    return Line(MARKS[status], number, step.id, took, detail, place.depth, over)
 
 
-def _detail(step: StepState, state: RunState) -> str:
+def _spans(state: RunState, places: Sequence[Place], t: float) -> dict[str, tuple[float, float]]:
+    """When each step began and ended (or now); a heading's time is that of what it stands for."""
+    found: dict[str, tuple[float, float]] = {}
+    for place in reversed(places):
+        step = state.steps[place.id]
+        below = [found[id] for id in place.below if id in found]
+        if below:
+            ended = max(end for _, end in below) if step.finished_t is not None else t
+            found[place.id] = (min(begin for begin, _ in below), ended)
+        elif step.started_t is not None and step.plan.kind != "join":
+            found[place.id] = (step.started_t, step.finished_t if step.finished_t is not None else t)
+    return found
+
+
+def _deadline(state: RunState, t: float, limit_s: float) -> str:
+    at_t = _deadline_t(state)
+    if state.overdue:
+        return f"{_took(limit_s)}, passed"
+    if at_t is None or state.outcome is not None:
+        return _took(limit_s)
+    return f"{_took(limit_s)}, in {_took(max(0.0, at_t - t))}"
+
+
+def _deadline_t(state: RunState) -> float | None:
+    limit_s = state.plan.deadline_s
+    return None if limit_s is None or state.began_t is None else state.began_t + limit_s
+
+
+def entry(step: StepState, state: RunState) -> str:
+    """Which entry of a list it is for, where its id tells only the place; else nothing."""
+    scope = state.scopes.get(step.id)
+    if scope is None or scope.each is None or step.id.rpartition("/")[2] != str(scope.index):
+        return ""
+    told = _short(scope.each)
+    return "" if told == str(scope.index) else told
+
+
+def _detail(step: StepState, state: RunState, below: Sequence[str], t: float) -> str:
     status = step.status.value
     told = step.plan.title or step.plan.uses
-    if status in ("failed", "uncertain"):
+    if own := entry(step, state):
+        told = f"{own}: {told}"
+    join = step.plan.join
+    if join is not None and status in ("pending", "done"):
+        from drkit.model.outline import progress
+
+        told = f"{told}: {progress(join, below)}"
+    elif status in ("failed", "uncertain"):
         told = step.error or step.reason or told
     elif status == "waiting" and step.ask is not None:
         asked = ", ".join(f"{key} {_short(value)}" for key, value in step.ask.shown.items())
-        told = f"{asked or told} (role {' or '.join(step.ask.roles) or 'any'})"
+        told = f"{asked or told} ({_asked(step.ask, t)})"
     elif status in ("skipped", "cancelled"):
         told = step.reason or told
     elif status == "done":
@@ -196,6 +262,15 @@ def _done(step: StepState) -> str:
             for answer in step.ask.answers
         )
     return summary(step.result)
+
+
+def _asked(ask: Ask, t: float) -> str:
+    """In which role it is answered, and who is asked next."""
+    told = f"role {' or '.join(ask.roles) or 'any'}"
+    if len(ask.escalated) == len(ask.escalation) or ask.asked_t is None:
+        return told
+    after_s, role = ask.escalation[len(ask.escalated)]
+    return f"{told}; {role} too in {_took(max(0.0, ask.asked_t + after_s - t))}"
 
 
 def _name(by: object) -> str:

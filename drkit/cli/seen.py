@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drkit.errors import Exit, JournalError, UsageError
+from drkit.errors import DrkitError, Exit, JournalError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from drkit.engine.fold import Run
     from drkit.engine.runs import RunFolder
-    from drkit.engine.state import RunState
+    from drkit.engine.state import RunState, StepState
     from drkit.model.events import Row
+    from drkit.model.values import Json
 
 
 @dataclass
@@ -45,6 +46,19 @@ class Seen:
         if step not in known:
             raise UsageError(f'run {self.folder.id} has no step "{step}"{meant(step, known)}')
         return known
+
+    def parameters(self, step: StepState) -> dict[str, Json] | None:
+        """As recorded when it began, else as they would be filled in now; None: what they read is not known yet."""
+        from drkit.engine.scoping import visible
+
+        if step.params is not None:
+            return step.params
+        assert self.run is not None  # it has this step
+        try:
+            filled = self.run.render(step.plan.params, visible(self.run, step.plan.scope))
+        except (DrkitError, LookupError, TypeError, ValueError):
+            return None
+        return {**filled, **step.changes}
 
     @property
     def alive(self) -> bool:

@@ -79,7 +79,7 @@ def runs(ctx: typer.Context) -> None:
 def logs(
     ctx: typer.Context,
     run: RunArgument = "last",
-    step: Annotated[str | None, typer.Argument(help="Only this step.")] = None,
+    step: Annotated[str | None, typer.Argument(help="Only this step and what it stands for.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it happens.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="The runner's own log: tracebacks and warnings.")] = False,
 ) -> None:
@@ -88,21 +88,28 @@ def logs(
 
     settings: Settings = ctx.obj
     folder = seeing.find(run)
+    if step is not None:
+        _known(seeing.read(folder), step, follow)
     if raw:
         settings.say.line(
             folder.log.read_text(encoding="utf-8", errors="replace").rstrip() if folder.log.exists() else ""
         )
         return
     look = seeing.Seen(folder)
-    known: set[str] = set()
     for row in _rows(look, follow):
         look.take([row])
-        if step is not None and not known:
-            known = look.check_step(step)
-        if step is None or getattr(row.fact, "step", None) == step:
+        about = getattr(row.fact, "step", None) or ""
+        if step is None or about == step or about.startswith(f"{step}/"):
             for text in saying.words(row, look.state):
                 settings.say.line(text)
     settings.say.note(f"The runner's own log: {folder.log}")
+
+
+def _known(look: Seen, step: str, following: bool) -> None:
+    """UsageError for a step that the run neither has nor, while it is followed, may still get."""
+    grows = [id for id, each in look.state.steps.items() if each.plan.join is not None and each.plan.join.over]
+    if not (following and look.state.outcome is None and any(step.startswith(f"{id}/") for id in grows)):
+        look.check_step(step)
 
 
 def events(
@@ -185,9 +192,11 @@ def _manual(settings: Settings, look: Seen) -> None:
     from drkit.plan.manual import manual
 
     steps = look.state.steps.values()
+    filled = {step.id: look.parameters(step) for step in steps}
     text = manual(
         look.state.plan, Catalog(), environment=look.folder.request().environment,
         statuses={step.id: step.status.value for step in steps},
-        rendered={step.id: step.params for step in steps if step.params is not None},
+        rendered={id: params for id, params in filled.items() if params is not None},
+        steps=[step.plan for step in steps if step.undoes is None],
     )  # fmt: skip
     settings.say.line(text)

@@ -18,7 +18,7 @@ class PlanStep(BaseModel):
 
     id: str
     number: int
-    """Place in the file, from 1."""
+    """Place in the plan as people read it, from 1; 0: it came, or will come, into being while the run goes on."""
     uses: str
     kind: Literal["action", "probe", "gate", "join", "when"]
     """`join` ends when all that it stands for has ended; `when` decides whether a nested runbook is needed."""

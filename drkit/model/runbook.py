@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from drkit.model.values import DURATION_PATTERN, Duration, Json, parse_duration
@@ -131,7 +131,7 @@ class Runbook(Spec):
     objectives: Objectives = Objectives()
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     probes: dict[str, ProbeSpec] = Field(default_factory=dict)
-    deadline: Duration | None = None
+    deadline: Annotated[Duration, Gt(0)] | None = None
     """How long a run may take: when it is not over by then, nothing new is started until an operator decides."""
     decide: Expression | None = None
     """May we go? Evaluated by `assess` and before a run."""

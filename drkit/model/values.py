@@ -39,6 +39,11 @@ def show_duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
+def duration_text(value: object) -> str:
+    """A duration as it stands in resolved parameters: shown if it is known, as it is if it is a reference still."""
+    return show_duration(value) if isinstance(value, int | float) else str(value)
+
+
 #: Seconds as a float; in files written `90s`, `5m`, `1h`.
 Duration = Annotated[
     float,

@@ -36,10 +36,17 @@ def renamed(step: PlanStep, name: Callable[[str], str], scope: Callable[[str | N
     changes: dict[str, object] = {
         "id": name(step.id), "needs": tuple(name(need) for need in step.needs), "scope": scope(step.scope),
     }  # fmt: skip
+    if step.kind == "when":
+        changes["title"] = needed(str(changes["id"]))
     if step.join is not None and step.join.body:
         body = tuple(renamed(each, name, scope) for each in step.join.body)
         changes["join"] = step.join.model_copy(update={"body": body})
     return step.model_copy(update=changes)
+
+
+def needed(id: str) -> str:
+    """What the step that decides about a nested runbook asks."""
+    return f"is {id.rpartition('/')[0]} needed?"
 
 
 def for_entry(body: Iterable[PlanStep], join: str, key: str) -> list[PlanStep]:

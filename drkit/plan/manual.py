@@ -6,15 +6,17 @@ Pure. Secrets are named, never shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
 from drkit.catalog import Action, Catalog, Entry, Gate, Probe
 from drkit.model.environment import Environment
+from drkit.model.outline import bare, outline, with_bodies
 from drkit.model.paper import Paper
-from drkit.model.plan import Plan, PlanStep
-from drkit.model.values import Json, show_duration
+from drkit.model.plan import Join, Plan, PlanScope, PlanStep
+from drkit.model.values import Json, duration_text, show_duration
+from drkit.plan.fanning import ANY_ENTRY, begun_by, is_below
 from drkit.plan.handwork import preparation
 from drkit.plan.hints import listed
 from drkit.plan.references import fill, strings
@@ -43,15 +45,21 @@ def manual(
     environment: Environment | None = None,
     statuses: Mapping[str, str] | None = None,
     rendered: Mapping[str, Mapping[str, Json]] | None = None,
+    steps: Iterable[PlanStep] | None = None,
 ) -> str:
-    """The whole page. `statuses` by step (none: nothing is done yet); `rendered`: parameters of steps that began."""
+    """The whole page. `statuses` by step (none: nothing is done yet); `rendered`: parameters that are known by now.
+
+    `steps` as a run knows them, with those that came into being while it went on; None: those of the plan.
+    """
     statuses = statuses or {}
+    known = _in_order(plan.steps if steps is None else steps)
+    real = [step for step in known if ANY_ENTRY not in step.id]
     drill = plan.scenario is not None
     paper = Paper(environment, plan.source, plan.target) if environment else None
-    done = [step.id for step in plan.steps if statuses.get(step.id) in ("done", "skipped")]
+    done = [step.id for step in real if statuses.get(step.id) in ("done", "skipped")]
     parts = [
         f"{plan.runbook}   FROM {plan.source} -> TO {plan.target}   {plan.environment.upper()}   {plan.account}",
-        f"{len(done)} of {len(plan.steps)} steps are done.{_next(plan, statuses)}",
+        f"{len(done)} of {len(real)} steps are done.{_next(real, statuses)}",
         *(["THIS IS A DRILL. Say so in everything that is sent."] if drill else []),
         "[x] done  [-] skipped  [>] under way  [?] waits for a person  [!] look first  [ ] not begun",
         *_objectives(plan),
@@ -60,7 +68,7 @@ def manual(
         *(["", *preparation(environment)] if environment else []),
         "",
     ]
-    for step in plan.steps:
+    for step in known:
         parts += _step(step, plan, catalog.find(step.uses), paper, statuses, rendered or {})
     if plan.recovered_when:
         parts += ["", f"The service is back when this holds:  {plan.recovered_when}"]
@@ -72,12 +80,33 @@ def manual(
 
 def _objectives(plan: Plan) -> list[str]:
     told = [f"{name} {show_duration(value)}" for name, value in (("RTO", plan.rto_s), ("RPO", plan.rpo_s)) if value]
-    return [f"Objectives: {', '.join(told)}, counted from the beginning of the outage."] if told else []
+    lines = [f"Objectives: {', '.join(told)}, counted from the beginning of the outage."] if told else []
+    if plan.deadline_s is not None:
+        limit = show_duration(plan.deadline_s)
+        lines.append(f"Deadline: {limit} after the go. What is not over by then is begun only if somebody decides so.")
+    return lines
 
 
-def _next(plan: Plan, statuses: Mapping[str, str]) -> str:
-    over = {step.id for step in plan.steps if statuses.get(step.id) in ("done", "skipped")}
-    ready = [f"{step.number} {step.id}" for step in plan.steps if step.id not in over and over.issuperset(step.needs)]
+def _in_order(steps: Iterable[PlanStep]) -> list[PlanStep]:
+    """Headings first. What is done for any entry of a list is told as long as nobody knows the entries."""
+    named = {step.id: step for step in steps}
+    for step in list(named.values()):
+        if step.join is None or step.join.over is None:
+            continue
+        if any(is_below(id, step.id) for id in named):
+            named[step.id] = step.model_copy(update={"join": step.join.model_copy(update={"over": None})})
+        else:
+            named |= {each.id: each for each in with_bodies(begun_by(step, step.join.body, f"{step.id}/{ANY_ENTRY}"))}
+    return [named[place.id] for place in outline(named)]
+
+
+def _next(steps: Sequence[PlanStep], statuses: Mapping[str, str]) -> str:
+    over = {step.id for step in steps if statuses.get(step.id) in ("done", "skipped")}
+    ready = [
+        f"{step.number or ''} {step.id}".lstrip()
+        for step in steps
+        if step.id not in over and over.issuperset(step.needs) and (step.join is None or step.join.over is not None)
+    ]
     return f" Next: {', '.join(ready)}." if ready else ""
 
 
@@ -90,10 +119,11 @@ def _step(
     rendered: Mapping[str, Mapping[str, Json]],
 ) -> list[str]:
     status = statuses.get(step.id, "pending")
-    head = f"{_BOXES.get(status, '[ ]')} {step.number}. {step.title or step.id}"
+    head = f"{_BOXES.get(status, '[ ]')} {f'{step.number}. ' if step.number else ''}{step.title or step.id}"
     facts = [f"id {step.id}", f"owner {step.owner or 'nobody named'}"]
     facts += [f"at {step.site}"] if step.site else []
-    facts += [f"after {listed(step.needs)}"] if step.needs else []
+    needs = [need for need in step.needs if not is_below(need, step.id)]
+    facts += [f"after {listed(needs)}"] if needs else []
     lines = [f"{head}   ({', '.join(facts)})"]
     if status in ("done", "skipped"):
         return lines
@@ -107,17 +137,18 @@ def _step(
         lines.append(f"      POINT OF NO RETURN: {step.irreversible}")
     if step.simulated:
         lines.append(f"      here   {step.simulated}")
+    if step.join is not None:
+        return [*lines, *_stands_for(step, step.join, plan.scopes.get(step.id)), ""]
     return [*lines, *_command(step, params, entry, paper), *_check(step, params, entry, paper), ""]
 
 
 def _command(step: PlanStep, params: dict[str, Json], entry: Entry | None, paper: Paper | None) -> list[str]:
     if step.kind == "gate":
         asked = [f"ask    {params.get('role', 'who is in charge')}: {params.get('question') or step.title or step.id}"]
+        asked += [f"then   {_also(each)}" for each in _list(params.get("escalate"))]
         asked += [f"need   {params['approvals']} different persons"] if params.get("approvals") not in (None, 1) else []
         asked += [f"show   {_flat(params['show'])}"] if params.get("show") else []
         return [f"      {line}" for line in [*asked, "write  who answered, what, and when"]]
-    if step.kind == "join":
-        return _stands_for(step)
     if step.kind == "when":
         return ["      ask    is this runbook needed? If not, skip every step of it"]
     verb = "look" if step.kind == "probe" else "do"
@@ -127,12 +158,28 @@ def _command(step: PlanStep, params: dict[str, Json], entry: Entry | None, paper
     return [f"      {verb:6} {_told(entry)}", f"      with   {step.uses} {_flat(params)}"]
 
 
-def _stands_for(step: PlanStep) -> list[str]:
-    """What is to be done for each entry of a list, or only that all it stands for must be done."""
-    if step.join is None or step.join.over is None:
-        return ["      done   when all that it needs is done"]
-    body = [f"             {each.id}: {each.uses} {_flat(each.params)}" for each in step.join.body]
-    return [f"      do     for each entry of {step.join.over}, in this order:", *body]
+def _also(later: Json) -> str:
+    """Who is asked too, and when."""
+    told = later if isinstance(later, dict) else {}
+    return f"{told.get('role')} may answer too, when nobody has after {duration_text(told.get('after'))}"
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _stands_for(step: PlanStep, join: Join, scope: PlanScope | None) -> list[str]:
+    """That the steps below are what is to be done: all of them, or all of them for each entry of a list."""
+    lines = ["      done   when all steps below it are done"]
+    if join.over is not None:
+        at_once = f", for no more than {join.at_once} at once" if join.at_once is not None else ""
+        lines = [
+            f"      do     what {step.id}/{ANY_ENTRY} says below, for each entry of {bare(join.over)}{at_once};",
+            "             write down each entry, and when it is done",
+        ]
+    for name, value in (scope.later if scope is not None else {}).items():
+        lines.append(f"      where  params.{name} is {value if isinstance(value, str) else _flat(value)}")
+    return lines
 
 
 def shell_lines(params: Mapping[str, Json], entry: Entry | None, paper: Paper | None) -> str | None:
