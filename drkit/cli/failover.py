@@ -14,8 +14,11 @@ from drkit.cli.settings import Settings, duration
 from drkit.errors import PreflightFailed, Refused, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drkit.cli.planning import Planned
     from drkit.engine.runs import Request, Start
+    from drkit.model.plan import PlanStep
 
 PANEL = "Recover"
 
@@ -163,15 +166,17 @@ class Asked:
         self.rehearse = rehearse
 
 
-def start(settings: Settings, planner: Any, asked: Asked, *, dry_run: bool) -> int:
+def start(settings: Settings, planner: Callable[[], Planned], asked: Asked, *, dry_run: bool) -> int:
     """Plan, ask, begin, watch; the exit code."""
     from drkit.cli import launch, taking_over
 
     if dry_run:
-        _dry(settings, planner())
+        planned = planner()
+        _steps_exist(planned, asked)
+        _dry(settings, planned)
         return 0
     with launch.waiting(foreground=asked.foreground) as waiting:
-        planned: Planned = planner()
+        planned = planner()
         _steps_exist(planned, asked)
         _may_rehearse(planned, asked)
         if settings.output == "text":
@@ -283,14 +288,30 @@ def _steps_exist(planned: Planned, asked: Asked) -> None:
     known = {step.id: step for step in planned.plan.steps}
     for name in filter(None, (asked.until, *asked.skip)):
         if name not in known:
+            _not_yet(name, known)
             raise UsageError(f'{planned.plan.runbook} has no step "{name}"{meant(name, known)}', code="E0218")
     for name in asked.skip:
         if not asked.reason:
             raise UsageError(f"--skip {name} needs a reason", hint='add --reason "..."', code="E0219")
-        if known[name].fences:
-            raise Refused(f"{name} is a fence: it is never left out", hint="drkit help fencing", code="E0316")
-        if known[name].kind == "gate":
-            raise Refused(f"{name} is an approval: it is answered, not left out", hint="drkit help approvals")
+        if known[name].kind == "when":
+            whole = name.rpartition("/")[0]
+            raise Refused(f"{name} decides whether {whole} is needed", hint=f"--skip {whole}", code="E0316")
+        for part in (step for step in known.values() if step.id == name or step.id.startswith(f"{name}/")):
+            if part.fences:
+                raise Refused(f"{part.id} is a fence: it is never left out", hint="drkit help fencing", code="E0316")
+            if part.kind == "gate":
+                raise Refused(f"{part.id} is an approval: it is answered, not left out", hint="drkit help approvals")
+
+
+def _not_yet(name: str, known: dict[str, PlanStep]) -> None:
+    """UsageError for what will be done for an entry of a list that only the run will know."""
+    lists = [step for step in known.values() if step.join is not None and step.join.over is not None]
+    for step in lists:
+        if name.startswith(f"{step.id}/"):
+            raise UsageError(
+                f"what {step.id} is done for is known only when {', '.join(step.needs) or 'the run'} has ended",
+                hint=f"name {step.id} as a whole, or order it then: drkit skip RUN {step.id}/ENTRY", code="E0218",
+            )  # fmt: skip
 
 
 def _may_rehearse(planned: Planned, asked: Asked) -> None:

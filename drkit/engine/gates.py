@@ -49,7 +49,10 @@ class Approve(Params):
     def _in_time(self) -> Approve:
         late = next((each for each in self.escalate if each.after >= self.timeout), None)
         if late is not None:
-            raise ValueError(f"{late.role} would be asked after {late.after:g} s: the timeout is {self.timeout:g} s")
+            raise ValueError(
+                f"{late.role} would be asked after {late.after:g} s: the timeout is {self.timeout:g} s; "
+                "ask sooner, or make the timeout longer"
+            )
         return self
 
 

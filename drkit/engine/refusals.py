@@ -78,8 +78,16 @@ def _at(fact: Ordered, state: RunState, *phases: Phase) -> StepState | str:
     if state.aborting is not None and step.undoes is None:
         return f"run {state.run} is being aborted"
     if step.phase not in phases:
-        return f"{step.id} is {step.status}"
+        return f"{step.id} is {step.status}{_below(step, state)}"
     return step
+
+
+def _below(step: StepState, state: RunState) -> str:
+    """Which of the steps that it stands for somebody must decide about: that is what was meant."""
+    if step.plan.join is None:
+        return ""
+    found = [f"{each.id} is {each.status}" for each in fanout.below(state, step) if each.phase is Phase.BLOCKED]
+    return f" and stands for other steps; {', '.join(found)}" if found else " and stands for other steps"
 
 
 def _retry(fact: Ordered, state: RunState) -> str | None:

@@ -76,7 +76,8 @@ class Checker:
         if of.name == "map":
             return (of.item or ANY).maybe()
         if of.name != "object":
-            return self._wrong(tree, f"{cel.source(holder)} is {of} and has no {name}")
+            hint = f"write {cel.source(holder)}[0].{name} for its first entry" if of.name == "list" else None
+            return self._wrong(tree, f"{cel.source(holder)} is {of} and has no {name}", hint)
         found = of.field(name)
         if found is None:
             known = of.known()

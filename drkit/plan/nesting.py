@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: Where a nested runbook's `when` is decided. No id of a file begins like this.
 WHEN = "_when"
 Names = tuple[str, ...]
+_A_LIST = "for_each: [orders, users]"
 _NOT_OF_A_RUNBOOK = ("timeout", "verify", "hold", "retry")
 
 
@@ -41,7 +42,10 @@ def unfold(steps: Steps, spec: StepSpec) -> list[PlanStep]:
     where, needs = steps.at[spec.id], steps.needs[spec.id]
     if spec.for_each is None:
         if spec.at_once is not None:
-            steps.on.wrong((*where, "at_once"), "at_once limits for_each, and there is none", key=True)
+            hint = "add for_each: [...], or leave at_once out"
+            steps.on.wrong((*where, "at_once"), "at_once limits for_each, and there is none", hint, key=True)
+        if "for_each" in spec.model_fields_set:
+            steps.on.wrong((*where, "for_each"), "for_each names no list", _A_LIST, key=True)
         return _once(steps, spec, steps.on, spec.id, needs)
     found = _entries(steps, spec, (*where, "for_each"))
     if found is None:
@@ -105,14 +109,14 @@ def _entries(steps: Steps, spec: StepSpec, where: Where) -> tuple[list[Json] | s
         on.wrong(where, str(error), offset=error.offset)
         return None
     if reference is None:
-        on.wrong(where, "for_each must be a list, or one reference to a list", "for_each: [orders, users]")
+        on.wrong(where, "for_each must be a list, or one reference to a list", _A_LIST)
         return None
     checked = expressions.check_reference(reference.text, on.around.kinds(), steps.step_kinds(spec.id))
     for problem in checked.problems:
         on.wrong(where, problem.message, problem.hint, offset=reference.offset + problem.offset)
     why = "it may be missing" if checked.kind.optional else f"it is {checked.kind}, and a list is needed"
     if not checked.problems and (checked.kind.optional or checked.kind.name not in ("list", "any")):
-        on.wrong(where, f"{reference.text}: {why}", offset=reference.offset)
+        on.wrong(where, f"{reference.text}: {why}", _A_LIST, offset=reference.offset)
     if checked.problems or checked.kind.optional or checked.kind.name not in ("list", "any"):
         return None
     unknown = "environment" in checked.roots and on.around.environment is None
@@ -130,7 +134,7 @@ def _known(steps: Steps, text: str, path: tuple[str, ...] | None, where: Where) 
         return None
     if isinstance(found, list):
         return found, ANY
-    steps.on.wrong(where, f"{text} is {kind_of_value(found)}, and a list is needed")
+    steps.on.wrong(where, f"{text} is {kind_of_value(found)}, and a list is needed", _A_LIST)
     return None
 
 
@@ -160,7 +164,12 @@ def _runbook(steps: Steps, spec: StepSpec, on: Resolving, id: str, needs: tuple[
     where, name = steps.at[spec.id], spec.uses.removeprefix(RUNBOOK)
     for key in _NOT_OF_A_RUNBOOK:
         if getattr(spec, key) is not None:
-            on.wrong((*where, key), f"{spec.uses} is a runbook: {key} belongs to the steps in it", key=True)
+            on.wrong(
+                (*where, key),
+                f"{spec.uses} is a runbook: {key} belongs to the steps in it",
+                f"move {key} to them",
+                key=True,
+            )
     on.expression(spec.when, (*where, "when"), steps.step_kinds(spec.id))
     nested = _nested(steps, on, name, (*where, "uses"))
     if nested is None:
@@ -211,8 +220,9 @@ def _placed(
             on.wrong((*steps.at[spec.id], "when"), message, key=True)
         head = [
             PlanStep(
-                id=name(WHEN), number=0, uses=spec.uses, kind="when", title=f"is {id} needed?", owner=spec.owner,
-                needs=needs, when=spec.when, repeat="safe", skippable=False, scope=id if on.around.entry else None,
+                id=name(WHEN), number=0, uses=spec.uses, kind="when", title=fanning.needed(name(WHEN)),
+                owner=spec.owner, needs=needs, when=spec.when, repeat="safe", skippable=False,
+                scope=id if on.around.entry else None,
             )
         ]  # fmt: skip
         if on.around.entry is not None:
@@ -238,7 +248,7 @@ def _nested(steps: Steps, on: Resolving, name: str, where: Where) -> Loaded | No
     way = [*steps.within, steps.name]
     if name in way:
         turn = " -> ".join([*way[way.index(name) :], name])
-        on.wrong(where, f"these runbooks carry each other out: {turn}")
+        on.wrong(where, f"these runbooks carry each other out: {turn}", "take this step out of one of them")
         return None
     if nested is None:
         on.wrong(where, f'there is no runbook "{name}" beside this one', meant(name, library.known))

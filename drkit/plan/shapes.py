@@ -193,7 +193,11 @@ def _sentence(loc: Where, where: Where, problem: Any, model: type[BaseModel]) ->
             hint = "write it without quotes" if _unquotable(value, kind) else None
         return f"{name} must be {_KINDS[kind]}, not {_shown(value)}", hint
     message = problem["msg"].removeprefix("Input should be ")
-    return f"{name} {_shown(value)} must be {message}" if message != problem["msg"] else f"{name}: {message}", None
+    if "ge" in context:
+        hint = f"write {context['ge']:g} or more"
+    if "gt" in context:
+        hint = f"write more than {context['gt']:g}"
+    return f"{name} {_shown(value)} must be {message}" if message != problem["msg"] else f"{name}: {message}", hint
 
 
 def _unquotable(text: str, kind: str) -> bool:

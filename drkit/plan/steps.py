@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from drkit.catalog import Entry, Gate, Probe
+from drkit.model.outline import outline
 from drkit.model.plan import PlanScope, PlanStep
 from drkit.model.runbook import RUNBOOK, StepSpec
 from drkit.model.values import Json, parse_duration
@@ -21,6 +22,12 @@ from drkit.plan.yaml import Where
 
 _GATE_TIMEOUT_S = 600.0
 _PROBE_TIMEOUT_S = 60.0
+
+
+def _whole(need: str, ids: list[str]) -> str | None:
+    """A part of a step is not needed by itself."""
+    whole = need.partition("/")[0]
+    return f"write {whole}, which ends when all of it has" if whole != need and whole in ids else None
 
 
 class Steps:
@@ -41,7 +48,9 @@ class Steps:
 
     def resolve(self) -> list[PlanStep]:
         """All of them, numbered as a plan shows them."""
-        steps = [step.model_copy(update={"number": number}) for number, step in enumerate(self.unfolded(), 1)]
+        found = self.unfolded()
+        numbers = {place.id: number for number, place in enumerate(outline(step.id for step in found), 1)}
+        steps = [step.model_copy(update={"number": numbers[step.id]}) for step in found]
         if self.before is not None:
             self._guard(list(fanning.every(steps)))
         return steps
@@ -106,7 +115,7 @@ class Steps:
                 else:
                     self.vague.add(spec.id)
                     if whole_graph:
-                        self.on.wrong(where, f'there is no step "{need}"', meant(need, ids))
+                        self.on.wrong(where, f'there is no step "{need}"', _whole(need, ids) or meant(need, ids))
             declared[spec.id] = known if spec.needs is not None else None
         self.needs = implied(ids, declared)
         around = cycle(self.needs)
@@ -140,6 +149,7 @@ class Steps:
             "simulated": environment.simulated.get(spec.uses) if environment else None,
         }  # fmt: skip
         if isinstance(entry, Gate):
+            self._asked_too(bound.params, on, (*where, "with", "escalate"))
             own = bound.params.get("timeout")
             waits = timeout or (parse_duration(own) if own is not None and "${" not in str(own) else _GATE_TIMEOUT_S)
             return PlanStep.model_validate(common | {"kind": "gate", "timeout_s": waits, "skippable": False})
@@ -160,6 +170,18 @@ class Steps:
                 "promotes": entry.promotes, "skippable": entry.skippable,
             }
         )  # fmt: skip
+
+    def _asked_too(self, params: dict[str, Json], on: Resolving, where: Where) -> None:
+        """Nobody is asked too in a role that nobody has. (Where no roles are given, that is all that is known.)"""
+        people = on.around.environment.people if on.around.environment is not None else ()
+        held = {role for person in people for role in person.roles}
+        later = params.get("escalate")
+        for index, each in enumerate(later if isinstance(later, list) else []):
+            role = each.get("role") if isinstance(each, dict) else None
+            if held and isinstance(role, str) and "${" not in role and role not in held:
+                name = on.around.environment.name if on.around.environment is not None else ""
+                message = f"nobody in {name} has the role {role}: nobody would be asked too"
+                on.wrong((*where, index, "role"), message, meant(role, held))
 
     def _expressions(
         self, spec: StepSpec, on: Resolving, entry: Entry | None, where: Where, steps: StepKind

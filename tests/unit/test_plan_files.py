@@ -77,7 +77,7 @@ def test_mistakes_of_form(tmp_path: Path) -> None:
         '9:19 uses must be text, not 3 | write "3"',
         '9:32 optional must be true or false, not "true" | write it without quotes',
         "9:52 on_failure \"skp\" is not one of 'pause', 'retry', 'skip', 'rollback' or 'abort' | did you mean skip?",
-        "9:72 times 0 must be greater than or equal to 1",
+        "9:72 times 0 must be greater than or equal to 1 | write 1 or more",
         '10:5 entry 5 of steps must be a mapping, not "foo"',
         "11:62 hold 10 has no unit | write 90s, 5m or 1h",
         '11:73 needs must be a list, not "a" | write [a]',

@@ -57,7 +57,9 @@ def test_a_plan_shows_every_step_of_a_nested_runbook_and_the_step_itself_behind_
         "first": (), "back/up": ("first",), "back/ready": ("back/up",), "back": ("back/up", "back/ready"),
         "last": ("back",),
     }  # fmt: skip
-    assert [step.number for step in found.steps] == [1, 2, 3, 4, 5]
+    assert {step.id: step.number for step in found.steps} == {
+        "first": 1, "back": 2, "back/up": 3, "back/ready": 4, "last": 5,
+    }  # fmt: skip
     assert found.step("back/up").params == found.step("back/up").params | {"deployment": "orders", "to": 2}
     assert found.step("back/up").owner == "payments-oncall"
     assert found.step("last").params["to"] == "${ steps.back.ready.ready }"
