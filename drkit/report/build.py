@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from drkit.errors import JournalError, Tampered
 from drkit.model.events import Copied, FaultChanged, Opened, Row, verified
 from drkit.model.measurements import Findings, Loss, Recovery
+from drkit.model.outline import Place, standings
 from drkit.model.values import utc
 from drkit.report.contract import (
     DataLoss,
+    Deadline,
     Evidence,
     Outcome,
     Override,
@@ -25,7 +27,7 @@ from drkit.report.contract import (
 from drkit.report.critical import Span, critical_path
 from drkit.report.folded import RunLike, StepLike
 from drkit.report.people import approvals, named
-from drkit.report.steps import numbers, step_story
+from drkit.report.steps import in_order, numbers, step_story
 from drkit.report.story import Story
 from drkit.report.timeline import moments
 from drkit.report.verdict import verdict
@@ -46,8 +48,9 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
     opened, plan = rows[0].fact, run.plan
     critical = critical_path(_spans(run))
     outcome = _outcome(run)
-    places = numbers(run)
-    steps = tuple(_report_step(run, step, places.get(id)) for id, step in run.steps.items())
+    places, order = numbers(run), in_order(run)
+    stand = standings(order, {id: str(step.status) for id, step in run.steps.items()})
+    steps = tuple(_report_step(run, run.steps[place.id], places.get(place.id)) for place in order)
     faults = tuple(_faults(run, rows))
     copied = max((row.fact.upto for row in rows if isinstance(row.fact, Copied) and row.fact.error is None), default=0)
     bare = Report(
@@ -63,7 +66,7 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
         recovery_time=_recovery_time(findings.recovery, plan.rto_s, ended=outcome in _OUTCOMES),
         data_loss=_data_loss(findings.loss, plan.rpo_s),
         steps=steps,
-        critical_path=critical.path,
+        critical_path=tuple(id for id in critical.path if run.steps[id].plan.join is None),
         makespan_seconds=critical.makespan_s,
         critical_path_seconds=critical.seconds,
         faults=faults,
@@ -76,6 +79,7 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
         simulated_steps=sum(step.simulated is not None for step in steps),
         fence_overrides=tuple(_overrides(run)),
         not_measured=_not_measured(findings),
+        deadline=_deadline(run),
     )
     said = verdict(bare, run.why)
     report = bare.model_copy(update={"verdict": said.code, "summary": said.line})
@@ -90,12 +94,24 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
         plan_hash=opened.plan_hash,
         incident=run.incident,
         began_s=opened.wall,
-        steps=tuple(step_story(run, step, places.get(id), critical.path) for id, step in run.steps.items()),
+        steps=tuple(
+            step_story(run, run.steps[at.id], places.get(at.id), critical.path, _below(run, at, stand)) for at in order
+        ),
         approvals=tuple(approvals(rows, run)),
         moments=tuple(moments(rows, run, findings, report)),
         shortened=plan.changed_parameters,
         anchor=f"event {copied} of {len(rows)}" if copied else None,
     )
+
+
+def _below(run: RunLike, place: Place, stand: Mapping[str, str]) -> list[str]:
+    """How the steps right below one stand; what only decides whether they are needed is none of them."""
+    return [stand[id] for id in place.below if run.steps[id].plan.kind != "when"]
+
+
+def _deadline(run: RunLike) -> Deadline | None:
+    limit_s = run.plan.deadline_s
+    return None if limit_s is None else Deadline(seconds=limit_s, passed=run.overdue)
 
 
 def _kind(kind: str) -> str:

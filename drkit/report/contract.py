@@ -101,6 +101,13 @@ class ReportStep(Part):
     """`runbook`, or the part of a drill around it: steady, inject, detect, heal."""
 
 
+class Deadline(Part):
+    """How long the run might take before somebody had to decide whether to go on."""
+
+    seconds: float
+    passed: bool
+
+
 class ReportFault(Part):
     """One fault of a drill, from injection to proven absence."""
 
@@ -171,3 +178,5 @@ class Report(Part):
     fence_overrides: tuple[Override, ...]
     not_measured: tuple[str, ...]
     """Why figures are missing."""
+    deadline: Deadline | None = None
+    """null: the runbook sets none."""

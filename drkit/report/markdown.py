@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from drkit.report.story import StepStory, Story
-from drkit.report.wording import clock, count, day, seconds, took
+from drkit.report.wording import clock, count, day, kept, seconds, took
 
 
 def as_markdown(story: Story) -> str:
@@ -63,6 +63,8 @@ def _facts(story: Story) -> Iterator[tuple[str, ...]]:
     if report.scenario:
         yield "Scenario", f"{report.scenario}: {story.plan.hypothesis or ''}"
     yield "Started", f"{day(story.began_s)} by {story.opened_by} on {story.host}"
+    if report.deadline is not None:
+        yield "Deadline", f"{seconds(report.deadline.seconds)} after the go: {kept(report.deadline.passed)}"
     if story.incident:
         yield "Incident", story.incident
 

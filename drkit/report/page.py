@@ -28,6 +28,7 @@ def as_html(story: Story) -> str:
     environment.filters |= {
         "seconds": wording.seconds, "took": wording.took, "clock": wording.clock, "day": wording.day,
         "value": wording.value, "count": wording.count, "together": _together, "instant": wording.instant,
+        "kept": wording.kept,
     }  # fmt: skip
     no_charts = charts.missing()
     drawn: dict[str, Markup | None] = dict.fromkeys(("gantt", "users", "writes"))

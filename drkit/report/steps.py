@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from drkit.model.outline import Place, outline, progress
+from drkit.model.plan import Join, PlanStep
 from drkit.model.values import Json
 from drkit.report.folded import RunLike, StepLike
 from drkit.report.people import named
@@ -16,9 +18,18 @@ _TONES: dict[str, Tone] = {
 }  # fmt: skip
 
 
+def in_order(run: RunLike) -> list[Place]:
+    """Every step, each below what stands for it."""
+    return outline(run.steps)
+
+
 def numbers(run: RunLike) -> dict[str, int]:
-    """Place of each of the runbook's own steps, from 1, as its file has them."""
-    own = [step.plan for step in run.steps.values() if step.plan.part == "runbook" and not _undoes(step.plan.id)]
+    """Place of each of the runbook's own steps, from 1, as its plan has them; those that came later have none."""
+    own = [
+        step.plan
+        for step in run.steps.values()
+        if step.plan.part == "runbook" and step.plan.number and not _undoes(step.plan.id)
+    ]
     return {plan.id: number for number, plan in enumerate(sorted(own, key=lambda plan: plan.number), start=1)}
 
 
@@ -26,8 +37,12 @@ def _undoes(id: str) -> bool:
     return id.startswith("undo:")
 
 
-def step_story(run: RunLike, step: StepLike, number: int | None, critical: Sequence[str]) -> StepStory:
-    """Everything the journal has on one step."""
+def step_story(
+    run: RunLike, step: StepLike, number: int | None, critical: Sequence[str], below: Sequence[str] = ()
+) -> StepStory:
+    """Everything the journal has on one step. `below`: how the steps right below it stand, if it stands for any."""
+    if step.plan.join is not None:
+        return _heading(step, step.plan.join, number, below)
     plan, status = step.plan, str(step.status)
     last = step.after if step.after is not None else step.seen
     overridden = any(override.get("step") == plan.id for override in run.overrides)
@@ -35,7 +50,7 @@ def step_story(run: RunLike, step: StepLike, number: int | None, critical: Seque
     return StepStory(
         id=plan.id,
         number=number,
-        title=plan.title or plan.id,
+        title=_title(plan),
         owner=plan.owner or "",
         status=status,
         tone="bad" if overridden else _TONES.get(status, "plain"),
@@ -55,6 +70,23 @@ def step_story(run: RunLike, step: StepLike, number: int | None, critical: Seque
         seen_by=_seen_by(last),
         remark=_remark(step, overridden),
     )
+
+
+def _heading(step: StepLike, join: Join, number: int | None, below: Sequence[str]) -> StepStory:
+    """A step that stands for others: it took no time and saw nothing; how far they came is what there is to say."""
+    plan, status = step.plan, str(step.status)
+    said = [progress(join, below) if status in ("pending", "done") else None, _remark(step, False)]
+    return StepStory(
+        id=plan.id, number=number, title=_title(plan), owner=plan.owner or "", status=status,
+        tone=_TONES.get(status, "plain"), uses=plan.uses, region=None, part=plan.part, started_s=None, finished_s=None,
+        seconds=None, attempts=0, critical=False, irreversible=None, fences=plan.fences, simulated=None,
+        params=(), seen=(), seen_by=None, remark="; ".join(filter(None, said)) or None,
+    )  # fmt: skip
+
+
+def _title(plan: PlanStep) -> str:
+    """Its id stands beside it: without a title of its own, the last part of it will do."""
+    return plan.title or plan.id.rpartition("/")[2]
 
 
 def _value_of(look: Mapping[str, Json] | None) -> dict[str, Json]:

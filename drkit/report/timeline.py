@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from drkit.model.events import (
     Answered,
+    Asked,
     Began,
     Copied,
     Failed,
     Finished,
+    Fired,
     LeaseChanged,
     Noted,
     Opened,
@@ -57,7 +59,9 @@ def _are(number: int) -> str:
 
 def _of_journal(rows: Sequence[Row], run: RunLike) -> Iterable[Moment]:
     uncopied = False
+    standing: set[str] = set()  # gates whose question nobody has answered
     for row in rows:
+        _asked(standing, row)
         fact, at_s = row.fact, run.wall(row.fact.t)
         told: tuple[str, str, Tone] | None = None
         match fact:
@@ -85,6 +89,11 @@ def _of_journal(rows: Sequence[Row], run: RunLike) -> Iterable[Moment]:
                 told = (f"Ordered: {fact.verb}{about}", f"{named(fact.by)}: {fact.reason or 'no reason given'}", tone)
             case Refusal():
                 told = (f"Refused: {fact.verb}", f"{named(fact.by)}: {fact.why}", "doubtful")
+            case Fired() if fact.timer == "deadline" and run.overdue:
+                limit = seconds(run.plan.deadline_s)
+                told = ("Deadline passed", f"not over within {limit}: nothing new is begun by itself", "bad")
+            case Fired() if (asked := _escalated(fact.timer, run, standing)) is not None:
+                told = (f"Nobody has answered: {asked[0]}", f"{asked[1]} is asked too", "doubtful")
             case Failed():
                 told = (f"Failed: {fact.step}", f"attempt {fact.attempt}: {fact.error}", "bad")
             case Uncertain():
@@ -99,6 +108,27 @@ def _of_journal(rows: Sequence[Row], run: RunLike) -> Iterable[Moment]:
                 pass
         if told is not None:
             yield Moment(at_s, *told, "journal")
+
+
+def _asked(standing: set[str], row: Row) -> None:
+    """Keep track of the questions of the runbook that stand open."""
+    fact = row.fact
+    if isinstance(fact, Asked) and fact.purpose == "gate":
+        standing.add(fact.step)
+    elif isinstance(fact, Answered) and fact.answer != "approve":
+        standing.discard(fact.step)
+    elif isinstance(fact, Fired) and fact.timer.startswith("ask "):
+        standing.discard(fact.timer.split()[1])
+
+
+def _escalated(timer: str, run: RunLike, standing: Collection[str]) -> tuple[str, str] | None:
+    """The gate that this timer is about, and who is asked too from now on; None if it does not mean that."""
+    verb, *rest = timer.split()
+    if verb != "escalate" or rest[0] not in standing:
+        return None
+    later = run.steps[rest[0]].plan.params.get("escalate")
+    asked = later[int(rest[2])] if isinstance(later, list) else None
+    return (rest[0], str(asked.get("role"))) if isinstance(asked, dict) else None
 
 
 def _of_steps(run: RunLike) -> Iterable[Moment]:

@@ -45,6 +45,11 @@ def took(of: float | None) -> str:
     return "" if of is None else show_duration(of)
 
 
+def kept(passed: bool) -> str:
+    """What became of a run's deadline."""
+    return "passed, and the run paused" if passed else "kept"
+
+
 def clock(at_s: float) -> str:
     """UTC time of day with tenths."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S.%f")[:-5]
