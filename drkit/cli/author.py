@@ -1,4 +1,4 @@
-"""`drkit validate`, `explain`, `actions`, `schema`, `graph`: what authors of runbooks ask."""
+"""`drkit validate`, `explain`, `actions`, `schema`: what authors of runbooks ask."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PANEL = "Author and learn"
 def register(app: typer.Typer) -> None:
     """Put the authors' commands on `app`."""
     for name, command in (
-        ("validate", validate), ("explain", explain), ("actions", actions), ("schema", schema), ("graph", graph),
+        ("validate", validate), ("explain", explain), ("actions", actions), ("schema", schema),
     ):  # fmt: skip
         app.command(name, rich_help_panel=PANEL)(command)
 
@@ -52,19 +52,38 @@ def actions(
 
 def explain(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of an action, probe, gate or fault.")],
+    name: Annotated[str, typer.Argument(help="Name of an action, probe, gate or fault; or runbook/NAME.")],
 ) -> None:
     """One action: what it does, its parameters, whether it can be undone, what it needs."""
     from drkit.catalog import Catalog
+    from drkit.model.runbook import RUNBOOK
     from drkit.plan.explain import explain as page
 
     settings: Settings = ctx.obj
+    if name.startswith(RUNBOOK):
+        _explain_runbook(settings, name.removeprefix(RUNBOOK))
+        return
     catalog = Catalog()
     entry = catalog.find(name)
     if entry is None:
         known = catalog.load_all()
         raise UsageError(f'there is no action, probe or gate "{name}"{meant(name, known)}', hint="drkit actions")
     settings.say.result(described(entry), lambda: settings.say.line(page(entry)))
+
+
+def _explain_runbook(settings: Settings, name: str) -> None:
+    from drkit.cli.environment import find_file
+    from drkit.plan.explain import explain_runbook
+    from drkit.plan.files import load_runbook
+
+    loaded = load_runbook(find_file("runbook", name))
+    told = {
+        "name": name, "kind": "runbook", "owner": loaded.runbook.metadata.owner,
+        "parameters": {key: each.model_dump(mode="json") for key, each in loaded.runbook.parameters.items()},
+        "steps": [{"id": step.id, "uses": step.uses} for step in loaded.runbook.steps],
+    }  # fmt: skip
+    settings.say.result(told, lambda: settings.say.line(explain_runbook(loaded)))
+    settings.say.next(f"drkit graph {name}")
 
 
 def schema(
@@ -156,32 +175,3 @@ def _check(file: Path, environment: Environment | None, catalog: Catalog) -> tup
     except FileError as error:
         return error.mistakes
     return ()
-
-
-def graph(
-    ctx: typer.Context,
-    runbook: Annotated[str, typer.Argument(help="Name or file of a runbook.")],
-) -> None:
-    """A runbook's steps as a Mermaid graph."""
-    from drkit.cli.environment import find_file
-    from drkit.plan.files import load_runbook
-
-    settings: Settings = ctx.obj
-    book = load_runbook(find_file("runbook", runbook)).runbook
-    edges: list[dict[str, str]] = []
-    before: str | None = None
-    for step in book.steps:
-        needs = step.needs if step.needs is not None else ([before] if before else [])
-        edges += [{"from": need, "to": step.id} for need in needs]
-        before = step.id
-    steps = [{"id": step.id, "title": step.title or step.uses} for step in book.steps]
-
-    def mermaid() -> None:
-        settings.say.line("graph TD")
-        for step in steps:
-            label = step["title"].replace('"', "'")
-            settings.say.line(f'  {step["id"]}["{step["id"]}: {label}"]')
-        for edge in edges:
-            settings.say.line(f"  {edge['from']} --> {edge['to']}")
-
-    settings.say.result({"steps": steps, "edges": edges}, mermaid)

@@ -10,6 +10,7 @@ from drkit.cli import (
     doctor,
     drill,
     failover,
+    graph,
     help,
     look,
     plan,
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
         chaos,
         sandbox,
         author,
+        graph,
         help,
         runner,
     ):

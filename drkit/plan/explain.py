@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from annotated_types import Le
@@ -14,8 +15,10 @@ from pydantic.fields import FieldInfo
 
 from drkit.catalog import Action, Entry, Gate, Probe
 from drkit.model.params import SITE_FORMAT, schema_of
+from drkit.model.runbook import RUNBOOK
 from drkit.model.values import DURATION_PATTERN, Json, parse_duration, show_duration
 from drkit.plan.kinds import Kind, kind_of_field
+from drkit.plan.reading import Loaded
 
 _SOME_TIME = "30s"
 _REPEAT = {
@@ -55,6 +58,32 @@ def explain(entry: Entry) -> str:
     if observed is not None:
         parts += ["Answer (what `now` and `${ steps.ID. }` have)", *_fields(observed.answer, required=False), ""]
     return "\n".join([*parts, "Example", *(f"  {line}" for line in example(entry).splitlines())])
+
+
+def explain_runbook(loaded: Loaded) -> str:
+    """The page of a runbook that a step may carry out: its parameters and steps, and how it is used."""
+    book, name = loaded.runbook, loaded.runbook.metadata.name
+    own = [(key, f"default {json.dumps(each.default)}", each.description) for key, each in book.parameters.items()]
+    steps = [(step.id, step.uses, step.title) for step in book.steps]
+    given = {key: each.default for key, each in book.parameters.items()}
+    use = f"uses: {RUNBOOK}{Path(loaded.path).stem}" + (f", with: {_flow(given)}" if given else "")
+    about = book.metadata.description or "All its steps are carried out by the step that uses it."
+    return "\n".join(
+        [
+            f"{name}   runbook of {book.metadata.owner}", "", about, "",
+            "Parameters", *(_columns(own) or ["  none"]), "", "Steps", *_columns(steps), "",
+            "Example", f"  - {{id: my-step, {use}}}",
+            f"  - {{id: my-list, for_each: [one, two], at_once: 1, {use}}}    # `each` is the entry",
+        ]
+    )  # fmt: skip
+
+
+def _columns(rows: list[tuple[str, str, str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(2)] if rows else []
+    return [
+        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[2]]).rstrip()
+        for row in rows
+    ]
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:
@@ -116,6 +145,8 @@ def _shown(kind: Kind, part: Mapping[str, Any]) -> str:
         return "site"
     names = {"string": "text", "bool": "true or false", "int": "whole number", "float": "number", "map": "mapping",
              "object": "mapping", "timestamp": "instant"}  # fmt: skip
+    if kind.name == "object" and kind.known() and not part:
+        return f"{{{', '.join(kind.known())}}}"
     text = " or ".join(kind.words) if kind.words else names.get(kind.name, kind.name)
     if kind.name == "list" and kind.item is not None:
         text = f"list of {_shown(kind.item, {})}"

@@ -8,15 +8,18 @@ from pathlib import Path
 from drkit.catalog import Catalog
 from drkit.errors import FileError, Mistake
 from drkit.model.environment import Environment
+from drkit.model.plan import PlanStep
+from drkit.plan.parts import Resolving
 from drkit.plan.project import Project
 from drkit.plan.reading import Loaded, LoadedScenario, in_order, read_any, read_runbook, read_scenario
 from drkit.plan.resolve import resolve_mistakes
 from drkit.plan.scenarios import check_scenario
+from drkit.plan.steps import Steps
 from drkit.plan.surroundings import Surroundings
 
 __all__ = [
-    "Loaded", "LoadedScenario", "check", "find_runbook", "load_runbook", "load_scenario", "read_any", "read_runbook",
-    "read_scenario",
+    "Loaded", "LoadedScenario", "check", "expanded", "find_runbook", "load_runbook", "load_scenario", "read_any",
+    "read_runbook", "read_scenario",
 ]  # fmt: skip
 
 
@@ -57,15 +60,33 @@ def _mistakes(loaded: Loaded | LoadedScenario, environment: Environment | None, 
         beside = Path(loaded.path).parent.parent / "runbooks"
         runbooks = beside if beside.is_dir() else None
         return check_scenario(loaded, environment, catalog, source=source, target=target, runbooks=runbooks)
+    return [*loaded.mistakes, *resolve_mistakes(loaded, _around(loaded, environment, catalog))]
+
+
+def _around(loaded: Loaded, environment: Environment | None, catalog: Catalog) -> Surroundings:
     source, target = _sides(environment.regions if environment else loaded.runbook.metadata.regions)
     values = {name: parameter.default for name, parameter in loaded.runbook.parameters.items()}
-    around = Surroundings(environment, catalog, source, target, "ungraceful", values)
-    return [*loaded.mistakes, *resolve_mistakes(loaded, around)]
+    if environment is not None:
+        values |= {name: value for name, value in environment.parameters.items() if name in values}
+    return Surroundings(environment, catalog, source, target, "ungraceful", values)
 
 
 def _sides(regions: Sequence[str]) -> tuple[str, str]:
     """Any two regions will do: roles are replaced by names, whichever they are."""
     return (regions[0], regions[1]) if len(regions) > 1 else ("source", "target")
+
+
+def expanded(loaded: Loaded, environment: Environment | None, catalog: Catalog) -> list[PlanStep]:
+    """Every step that a plan of this runbook would have, in the order in which people read them. FileError.
+
+    Without an environment values are those of the file, and lists that only the environment knows stay as they are.
+    """
+    resolving = Resolving(loaded, _around(loaded, environment, catalog))
+    resolving.probes()
+    steps = Steps(loaded, resolving).resolve()
+    if loaded.mistakes or resolving.mistakes:
+        raise FileError(in_order([*loaded.mistakes, *resolving.mistakes]))
+    return sorted(steps, key=lambda step: step.number)
 
 
 def find_runbook(project: Project, name: str) -> Path:
