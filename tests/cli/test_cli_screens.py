@@ -74,6 +74,14 @@ def test_a_low_screen_keeps_what_matters_and_says_what_it_leaves_out() -> None:
     assert fitting(many, 60) == many
 
 
+def test_a_low_screen_tells_what_ended_well_by_its_heading_alone() -> None:
+    ended = [Line("OK", "", f"all/{n}", "", "", depth=1, over=True) for n in range(30)]
+    many = [Line("OK", "1", "all", "", "30 of 30 entries"), *ended, Line("RUN", "2", "now", "", "")]
+    assert [line.step for line in fitting(many, 12)] == ["all", "now"]
+    assert fitting(many, 60) == many
+    assert many[1].cells[2] == "  all/0"  # below its heading, under the name that is typed
+
+
 def test_evidence_that_cannot_be_had_is_no_go() -> None:
     asked = plan(decide="probes.lag.loss_s < 5.0 && probes.region.failing >= 2",
                  probes={"lag": PlanProbe(uses="pg.lag"), "region": PlanProbe(uses="measure.impairment")})  # fmt: skip
