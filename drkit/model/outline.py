@@ -33,17 +33,10 @@ def outline(ids: Iterable[str]) -> list[Place]:
     below: dict[str | None, list[str]] = {}
     for id in known:
         below.setdefault(_heading(id, known), []).append(id)
-    # A heading stands where the first step below it does: a plan names what a step stands for before the step.
-    first = {id: place for place, id in enumerate(known)}
-    for id in known:
-        heading = _heading(id, known)
-        while heading is not None:
-            first[heading] = min(first[heading], first[id])
-            heading = _heading(heading, known)
 
     def places(heading: str | None, depth: int) -> Iterator[Place]:
-        for id in sorted(below.get(heading, ()), key=first.__getitem__):
-            yield Place(id, depth, tuple(sorted(below.get(id, ()), key=first.__getitem__)))
+        for id in below.get(heading, ()):
+            yield Place(id, depth, tuple(below.get(id, ())))
             yield from places(id, depth + 1)
 
     return list(places(None, 0))

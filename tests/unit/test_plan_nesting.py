@@ -182,6 +182,12 @@ def test_a_condition_stands_before_everything_the_nested_runbook_does(tmp_path: 
     }  # fmt: skip
 
 
+def test_what_decides_about_a_nested_runbook_says_which_however_deep_it_is(tmp_path: Path) -> None:
+    outer = HEAD % "outer" + "steps:\n  - {id: db, uses: runbook/restore, when: \"mode == 'graceful'\"}\n"
+    found = plan(tmp_path, "  - {id: a, uses: runbook/outer, for_each: [x]}\n", outer=outer)
+    assert found.step("a/x/db/_when").title == "is a/x/db needed?"
+
+
 def test_files_are_checked_by_themselves_with_what_they_carry_out(tmp_path: Path) -> None:
     write(tmp_path, RESTORE.replace('deployment: "${ params.name }", to', "deploy: 1, to"), "restore.yaml")
     path = write(tmp_path, HEAD % "checkout" + "steps:\n  - {id: back, uses: runbook/restore}\n")
