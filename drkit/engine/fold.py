@@ -39,8 +39,8 @@ class Run(Moves):
         handler = _HANDLERS.get(type(fact))
         if handler is not None:
             handler(self, fact)
-            if self.stop is not None:
-                self._stop(self.stop)
+            if self.state.chosen and self.state.paused is None:
+                self._take_the_choice()
             if self.state.aborting is not None:
                 healing.proceed(self)
             while self.ready:
@@ -139,14 +139,19 @@ class Run(Moves):
         self.ready.clear()
         self.refresh()
 
-    def _stop(self, order: e.Ordered) -> None:
-        """Carry out what a failed step's `on_failure` says; where it cannot be, the run pauses at the step."""
-        self.stop = None
-        refused = why_not(order, self.state)
-        if refused is None:
-            steering.abort(self, order)
-        else:
-            self.state.steps[order.step or ""].reason = refused
+    def _take_the_choice(self) -> None:
+        """Carry out what failed steps' `on_failure` says; where it cannot be, the run pauses at the step."""
+        chosen, self.state.chosen = self.state.chosen, {}
+        for id, order in chosen.items():
+            step = self.state.steps[id]
+            if self.state.aborting is not None or step.phase is not Phase.BLOCKED:
+                continue  # people decided otherwise meanwhile
+            refused = why_not(order, self.state)
+            if refused is None:
+                steering.abort(self, order)
+            else:
+                step.reason = refused
+        self.release_held()
 
     def _conclude(self) -> None:
         """Say `finish` once, when nothing is left to do."""

@@ -51,8 +51,6 @@ class Moves:
         self.timers: dict[str, tuple[StepState | None, float]] = {}
         """Those armed: the step (None: the whole run) and when."""
         self.until: frozenset[str] | None = None
-        self.stop: Ordered | None = None
-        """What a failed step's `on_failure` orders; carried out when the fact has been dealt with."""
         self.render = render
         self._open = False
         steps = self.state.steps
@@ -252,6 +250,7 @@ class Moves:
         """It waits for an operator's decision."""
         self.move(step, Phase.BLOCKED)
         step.ended, step.finished_t = status, self.state.t
+        self.state.chosen.pop(step.id, None)  # of an earlier failure: people have decided about that
 
     def uncertain(self, step: StepState, why: str) -> None:
         """Only a person can say whether it happened."""
@@ -280,7 +279,9 @@ class Moves:
                 by: dict[str, Json] = {"name": "the runbook", "how": f"on_failure: {policy}"}
                 reason = f"{step.id} failed (on_failure: {policy})"
                 args: dict[str, Json] = {"rollback": policy == "rollback"}
-                self.stop = Ordered(t=self.state.t, verb="abort", by=by, step=step.id, reason=reason, args=args)
+                self.state.chosen[step.id] = Ordered(
+                    t=self.state.t, verb="abort", by=by, step=step.id, reason=reason, args=args
+                )  # fmt: skip
 
     def _retry_later(self, step: StepState, retry: Retry) -> None:
         # The variation must come out the same in a replay: it is taken from the names, not from a generator.

@@ -208,6 +208,8 @@ class RunState:
         self.paused: Ordered | None = None
         self.overdue = False
         """The run's deadline has passed."""
+        self.chosen: dict[str, Ordered] = {}
+        """By failed step: what its `on_failure` orders; while the run is paused that waits for `resume`."""
         self.aborting: Ordered | None = None
         self.rolling_back = False
         self.announcing: int | None = None
@@ -298,7 +300,11 @@ class RunState:
         if self.paused is not None:
             by = self.paused.by.get("name", "somebody")
             because = f": {self.paused.reason}" if self.paused.reason else ""
-            found.append(Block(None, f"paused by {by}{because}", f"drkit resume {self.run}"))
+            waits = "".join(
+                f"; then it is {'rolled back' if order.args['rollback'] else 'aborted'}: {order.reason}"
+                for order in list(self.chosen.values())[:1]
+            )
+            found.append(Block(None, f"paused by {by}{because}{waits}", f"drkit resume {self.run}"))
         elif not found and self.until is not None and not self.busy:
             found.append(Block(None, f"stops after {self.until}, as ordered", f"drkit resume {self.run}"))
         return tuple(found)

@@ -64,7 +64,8 @@ def _resume(run: Moves, order: Ordered) -> None:
     run.state.paused = None
     run.state.until, run.until = None, None
     run.refresh()
-    run.release_held()
+    if not run.state.chosen:  # else that comes first: it may stop what is held
+        run.release_held()
     if order.args.get("retry_failed"):
         for step in run.state.steps.values():
             if step.phase is Phase.BLOCKED and step.ended is Status.FAILED:

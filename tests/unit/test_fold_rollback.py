@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import pytest
 from engine_fakes import DANA, Folding, order, step
 
 from drkit.engine.compensation import why_not_rollback
@@ -178,3 +181,74 @@ def test_a_rollback_in_the_lost_tail_is_looked_at_before_it_is_carried_out_again
     assert (command.verb, command.step, command.args["doubtful"]) == ("prepare", "undo:d", True)
     assert f.take(e.AlreadySo(step="undo:d", params={}, seen={})) == ["prepare undo:c", "prepare undo:b"]
     assert f.status("d") == "compensated"
+
+
+def choosing_while_paused(on_failure: Literal["rollback", "abort"] = "rollback") -> Folding:
+    """a → b, which fails after a person paused the run; c → d is held."""
+    f = Folding(step("a"), step("b", "a", on_failure=on_failure), step("c"), step("d", "c"))
+    f.whole("a", undo("a"))
+    f.prepared("b")
+    f.prepared("c", undo("c"))
+    f.take(order("pause"))
+    assert f.done("c", undo=undo("c")) == []
+    assert f.failed("b") == []
+    return f
+
+
+@pytest.mark.parametrize("on_failure", ["rollback", "abort"])
+def test_what_was_chosen_ahead_waits_while_a_person_holds_the_run_paused(
+    on_failure: Literal["rollback", "abort"],
+) -> None:
+    f = choosing_while_paused(on_failure)
+    assert (f.state.phase, f.state.aborting) == ("paused", None)
+    (why,) = [block.reason for block in f.state.blocks() if block.step is None]
+    assert why.startswith("paused by dana: because; then it is ")
+    assert why.endswith(f": b failed (on_failure: {on_failure})")
+    undone = {"rollback": ["prepare undo:a", "prepare undo:c"], "abort": ["finish"]}
+    assert f.take(order("resume")) == undone[on_failure]
+    assert (f.status("d"), f.state.chosen) == ("cancelled", {})
+
+
+def test_what_waits_survives_a_crash_and_begins_nothing_in_a_new_runner() -> None:
+    f = choosing_while_paused()
+    assert f.resumed() == []
+    assert f.take(order("resume")) == ["prepare undo:a", "prepare undo:c"]
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip", "done"])
+def test_a_persons_word_about_the_failed_step_goes_before_what_was_chosen_ahead(verb: str) -> None:
+    f = choosing_while_paused()
+    begun = f.take(order(verb, "b"))
+    assert begun == ([] if verb == "skip" else ["recover b"])
+    assert f.take(order("resume")) == ["prepare d"]
+    assert f.state.aborting is None
+
+
+def test_a_step_that_fails_again_after_a_retry_chooses_again() -> None:
+    f = choosing_while_paused()
+    f.take(order("retry", "b"))
+    f.failed("b")
+    assert f.take(order("resume")) == ["prepare undo:a", "prepare undo:c"]
+
+
+def test_what_cannot_be_chosen_lets_the_rest_go_on_after_the_pause() -> None:
+    f = Folding(step("a", uses="fake.final"), step("b", "a", on_failure="rollback"), step("c"), step("d", "c"))
+    f.prepared("a")
+    f.take(e.Copied(upto=99))
+    f.done("a")
+    f.prepared("b")
+    f.prepared("c")
+    f.take(order("pause"))
+    f.done("c")
+    assert f.failed("b") == []
+    assert f.take(order("resume")) == ["prepare d"]
+    assert "a cannot be undone" in str(f.state.steps["b"].reason)
+
+
+def test_a_run_paused_by_its_deadline_is_not_taken_back_before_somebody_decides() -> None:
+    f = Folding(step("a"), step("b", "a", on_failure="rollback"), deadline_s=60.0)
+    f.whole("a", undo("a"))
+    f.prepared("b")
+    f.take(e.Fired(timer="deadline"))
+    assert f.failed("b") == []
+    assert f.take(order("resume")) == ["prepare undo:a"]
