@@ -28,13 +28,16 @@ def question(run: Moves, step: StepState, ask: Ask) -> None:
 
 
 def escalates(step: StepState, ask: Ask, timer: str) -> bool:
-    """Ask the next role too, if that is what this timer means and the question still stands."""
+    """Ask the next role too, if that is what this timer means and the question still stands.
+
+    Those that ran out while the runner was suspended come in any order: a later one asks those before it too.
+    """
     if step.phase is not Phase.ASKED or ask.purpose != "gate":
         return False
-    number = len(ask.escalated)
-    if number == len(ask.escalation) or timer != _escalation(step, number):
+    due = [n for n in range(len(ask.escalated), len(ask.escalation)) if timer == _escalation(step, n)]
+    if not due:
         return False
-    ask.escalated.append(ask.escalation[number][1])
+    ask.escalated = [role for _, role in ask.escalation[: due[0] + 1]]
     return True
 
 

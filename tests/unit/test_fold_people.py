@@ -402,6 +402,15 @@ def test_the_last_timeout_stays_and_a_new_question_escalates_anew() -> None:
     assert ask is not None and ask.roles == ("ic",)
 
 
+def test_timers_that_ran_out_while_the_runner_was_suspended_may_come_in_any_order() -> None:
+    f = Folding(gate("go", escalate=ESCALATE))
+    f.asked("go")
+    f.take(e.Fired(timer="escalate go 1 1"))
+    f.take(e.Fired(timer="escalate go 1 0"))
+    ask = f.state.steps["go"].ask
+    assert ask is not None and ask.roles == ("ic", "dba", "cto")
+
+
 def test_an_escalation_outlives_the_runner() -> None:
     f = Folding(gate("go", escalate=ESCALATE))
     f.asked("go")
