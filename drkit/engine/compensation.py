@@ -107,6 +107,8 @@ def _compensation(step: StepState) -> StepState:
         "repeat": undo.get("repeat", "ask"), "timeout_s": undo.get("timeout_s", step.plan.timeout_s),
         "poll_s": undo.get("poll_s", step.plan.poll_s), "settle_s": undo.get("settle_s", 0.0),
         "site": step.plan.site, "simulated": step.plan.simulated,
+        # Whoever goes on from the state store must not promote behind a fence that was lifted meanwhile.
+        "irreversible": "the side that was fenced can write again" if step.plan.fences else None,
     }  # fmt: skip
     return StepState(PlanStep.model_validate(data), 0, undoes=step)
 

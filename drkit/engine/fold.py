@@ -185,7 +185,8 @@ class Run(Moves):
         if step.plan.irreversible is None:
             self.go(step, "apply", "its intent is durable")
             return
-        self.state.point_of_no_return = self.state.point_of_no_return or step.id
+        if step.undoes is None:
+            self.state.point_of_no_return = self.state.point_of_no_return or step.id
         self.go(step, "copy", "it cannot be undone: its intent must be in the state store first")
 
     def _already(self, fact: e.AlreadySo) -> None:

@@ -252,3 +252,22 @@ def test_a_run_paused_by_its_deadline_is_not_taken_back_before_somebody_decides(
     f.take(e.Fired(timer="deadline"))
     assert f.failed("b") == []
     assert f.take(order("resume")) == ["prepare undo:a"]
+
+
+def test_a_fence_is_lifted_only_when_the_state_store_knows_that_it_will_be() -> None:
+    f = Folding(step("a", uses="fake.fence"), step("z"))
+    f.whole("a", undo("a"))
+    assert f.take(order("abort", rollback=True)) == ["cancel z", "prepare undo:a"]
+    assert f.prepared("undo:a") == ["copy undo:a"]
+    assert f.state.point_of_no_return is None
+    assert f.take(e.Copied(upto=f.state.steps["undo:a"].copy_upto)) == ["apply undo:a"]
+
+
+def test_without_the_state_store_a_person_says_whether_a_fence_is_lifted() -> None:
+    f = Folding(step("a", uses="fake.fence"), step("z"))
+    f.whole("a", undo("a"))
+    f.take(order("abort", rollback=True))
+    f.prepared("undo:a")
+    assert f.take(e.Copied(upto=0, error="down")) == ["ask undo:a"]
+    f.asked("undo:a")
+    assert f.answered("undo:a", DANA) == ["apply undo:a"]
