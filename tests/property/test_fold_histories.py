@@ -14,15 +14,18 @@ from drkit.engine.fold import Run
 from drkit.engine.refusals import why_not
 from drkit.engine.state import BUSY, Phase, Status
 from drkit.model import events as e
-from drkit.model.plan import PlanStep
+from drkit.model.plan import Join, PlanScope, PlanStep
 from drkit.model.runbook import Retry
+from drkit.model.values import Json
 
 USES = ["fake.put", "fake.put", "fake.put-once", "fake.put-ask", "fake.final", "fake.fence", "fake.value", "gate"]
-WORK = ("prepare", "observe", "apply", "recover", "ask", "copy")
+WORK = ("prepare", "observe", "apply", "recover", "ask", "copy", "decide")
 
 
 def random_plan(r: random.Random) -> list[PlanStep]:
     steps: list[PlanStep] = []
+    if r.random() < 0.4:
+        steps += scoped(r)
     for n in range(r.randint(1, 9)):
         needs = [s.id for s in steps if r.random() < 0.3]
         uses = r.choice(USES)
@@ -36,12 +39,32 @@ def random_plan(r: random.Random) -> list[PlanStep]:
     return steps
 
 
+def scoped(r: random.Random) -> list[PlanStep]:
+    """A list that only a step knows, and a nested runbook with an approval in it, perhaps under a condition."""
+    body = step("all/*", uses="fake.put", params={"name": "${ each }"}, scope="all/*", optional=r.random() < 0.2)
+    over = Join(of="items", over="${ steps.find.names }", at_once=r.choice([None, 1, 2]), body=(body,))
+    when = [PlanStep(id="book/_when", number=1, uses="x", kind="when", needs=("all",), when="1 == 1")]
+    first = ["book/_when"] if r.random() < 0.5 else ["all"]
+    inside = [gate("book/go", *first, escalate=[{"after": 5.0, "role": "dba"}]), step("book/put", "book/go")]
+    return [
+        step("find", uses="fake.value"),
+        PlanStep(id="all", number=1, uses="x", kind="join", needs=("find",), join=over),
+        *(when if first != ["all"] else []),
+        *inside,
+        PlanStep(id="book", number=1, uses="x", kind="join", needs=("book/put",), join=Join(of="runbook")),
+    ]
+
+
 class History:
     """A fold, workers that do what it says sooner or later, and a record to check."""
 
     def __init__(self, r: random.Random) -> None:
         self.r = r
-        self.f = Folding(*random_plan(r), begin=False, policy=r.choice([None, {"name": "n", "*": "approve"}]))
+        self.f = Folding(
+            *random_plan(r), begin=False, policy=r.choice([None, {"name": "n", "*": "approve"}]),
+            scopes={"all/*": PlanScope(item=True)}, deadline_s=r.choice([None, None, 5.0]),
+        )  # fmt: skip
+        self.names: list[Json] = [f"e{n}" for n in range(r.randint(0, 3))]
         self.work: list[e.Command] = []
         self.timers: dict[str, float] = {}
         self.recorded: dict[str, Any] = {}
@@ -77,8 +100,19 @@ class History:
         if state.undoes is None:
             for need in state.plan.needs:
                 assert self.f.state.steps[need].phase is Phase.ENDED, f"{command.verb} before {need} has ended"
+        if state.grown:
+            assert command.step.rpartition("/")[2] in self.names, "for an entry that nobody saw"
+        self.check_at_once()
         if command.verb == "apply":
             assert command.args["params"] == self.recorded[command.step], "not what its intent says"
+
+    def check_at_once(self) -> None:
+        """Entries that have begun and have not ended are never more than the list allows."""
+        whole = self.f.state.steps.get("all")
+        limit = None if whole is None or whole.plan.join is None else whole.plan.join.at_once
+        entries = [s for s in self.f.state.steps.values() if s.grown and s.undoes is None]
+        begun = [s for s in entries if s.started_t is not None and s.phase is not Phase.ENDED]
+        assert limit is None or len(begun) <= limit, f"{len(begun)} at once"
 
     def check_counts(self) -> None:
         steps = self.f.state.steps.values()
@@ -115,8 +149,11 @@ class History:
             undo = {"uses": "fake.put", "params": {"name": step}, "repeat": "safe"}
             before = LOOK
             fact = e.Prepared(step=step, attempt=attempt, params={"name": step}, before=before, undo=undo)  # type: ignore[arg-type]
+        elif command.verb == "decide" and not well and r.random() < 0.4:
+            fact = e.NotNeeded(step=step, attempt=attempt, why="when: it is not")  # type: ignore[arg-type]
         else:
-            fact = e.Done(step=step, attempt=attempt, after=LOOK)  # type: ignore[arg-type]
+            look = LOOK if step != "find" else {**LOOK, "value": {"names": self.names}}
+            fact = e.Done(step=step, attempt=attempt, after=look)  # type: ignore[arg-type]
         self.take(fact)
 
     def ask(self, step: str) -> list[e.Command]:
@@ -151,6 +188,7 @@ class History:
         ends: dict[str, list[Callable[[str, Any], e.Fact]]] = {
             "prepare": [failed] if fence else [failed, already],
             "observe": [failed],
+            "decide": [failed],
             "apply": [failed, uncertain],
             "recover": [failed, uncertain, absent],
         }
@@ -207,7 +245,9 @@ class History:
                 self.take(approve(state, s.id, who))
                 return
             if s.phase is Phase.BLOCKED and (s.undoes is not None or state.aborting is None):
-                if s.ended is Status.UNCERTAIN:
+                if s.plan.kind == "join":  # its list was never seen
+                    self.take(order("skip", s.id))
+                elif s.ended is Status.UNCERTAIN:
                     self.take(order("resolve", s.id, as_="not-done"))
                 else:
                     self.take(order("retry", s.id))
