@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from drkit.catalog import Catalog, action, probe
 from drkit.context import Context
@@ -31,6 +32,19 @@ class Value(Observation):
     value: int
 
 
+class Choice(Named):
+    """The first of these, as many as a name's value says."""
+
+    of: list[Any]
+    """All that there could be."""
+
+
+class Found(Observation):
+    """What there is."""
+
+    items: list[Any]
+
+
 @cache
 def catalog() -> Catalog:
     """These actions."""
@@ -41,6 +55,12 @@ def catalog() -> Catalog:
 async def value(ctx: Context, p: Named) -> Value:
     """What a name holds now."""
     return Value(value=await ctx.use(Link).read(p.name))
+
+
+@probe("sim.list", side="neither")
+async def found(ctx: Context, p: Choice) -> Found:
+    """What there is now. It differs from time to time."""
+    return Found(items=p.of[: (await ctx.use(Link).read(p.name) + len(p.of)) % (len(p.of) + 1)])
 
 
 def is_put(p: Put, now: Value) -> bool:

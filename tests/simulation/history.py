@@ -44,7 +44,8 @@ class History:
 
     def __post_init__(self) -> None:
         self.r = r = random.Random(self.seed)
-        self.plan = plans.random_plan(r)
+        hesitates = r.random() < 0.12
+        self.plan = plans.random_plan(r, on_failure="rollback" if hesitates else None)
         self.policy: dict[str, Json] | None = {"name": "nightly", "*": "approve"} if r.random() < 0.2 else None
         cut_at = r.uniform(0, 30) if r.random() < 0.3 else math.inf
         calm = r.random() < 0.15
@@ -53,6 +54,10 @@ class History:
         self.trouble = self.chance(TROUBLE)
         self.machines = [Machine(name, r.uniform(0, 1e5), full=spells(r, 0.2, 30)) for name in ("m1", "m2", "m3")]
         self.people = people.People(random.Random(r.random()), self.world)
+        self.returns_at = r.uniform(1, 25) if r.random() < 0.25 else math.inf
+        """When somebody decides to take the run back."""
+        self.pauses_at = r.uniform(0.2, 5) if hesitates else math.inf
+        """When somebody wants to think first, while the runbook would go back by itself if a step failed."""
         self.talkative_s = r.choice([2.0, 6.0, 15.0, 1e9])
         self.deaths_left = r.choice([0, 1, 2, 4, 7])
         self.takeovers_left = r.choice([0, 1, 1, 2])
@@ -66,14 +71,16 @@ class History:
         r, process = self.r, Process(machine, len(self.processes), copied=self.bucket.copied)
         if self.deaths_left and r.random() < 0.8:
             self.deaths_left -= 1
-            if r.random() < 0.25:
+            if r.random() < 0.35:
                 process.dies_at_append, process.dies_after = r.randint(1, 25), r.random() < 0.5
+            elif r.random() < 0.15:
+                process.dies_at_question = True
             else:
                 process.fates.append(Fate(int(2 ** r.uniform(1, 10.5))))
         if r.random() < 0.35:
             process.fates += [Fate(int(2 ** r.uniform(3, 10)), r.choice([3.0, 12.0, 26.0, 60.0]))]
-        if r.random() < 0.15:
-            process.freezes_at_send = r.randint(1, 5)
+        if r.random() < (0.35 if self.takeovers_left else 0.1):
+            process.freezes_at_send = r.randint(1, 3)
         process.fates.sort(key=lambda fate: fate.step)
         self.processes.append(process)
         return process
@@ -118,6 +125,7 @@ class History:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._talk)
             tasks.start_soon(self._care)
+            tasks.start_soon(self._return)
             tasks.start_soon(self._weather)
             with anyio.move_on_after(HORIZON_S):
                 await self._operate(tasks)
@@ -165,6 +173,12 @@ class History:
             await anyio.sleep(self.r.expovariate(1 / self.talkative_s))
             if (state := self.state) is not None and state.seq:
                 self._say(self.people.anything(state))
+
+    async def _return(self) -> None:
+        """And somebody wants to think first, or everything as it was before."""
+        for at, verb, args in sorted([(self.pauses_at, "pause", {}), (self.returns_at, "abort", {"rollback": True})]):
+            await anyio.sleep(at - anyio.current_time())
+            self._say(people.order(verb, None, people.DANA, **args))
 
     async def _care(self) -> None:
         """And somebody looks after a run that rests."""

@@ -20,7 +20,7 @@ from drkit.engine.lease import EnvironmentLease
 from drkit.engine.memory import MemoryStore
 from drkit.engine.simulated import EPOCH, Chance, SeededInbox
 from drkit.errors import JournalError
-from drkit.model.events import Row
+from drkit.model.events import Asked, Row
 
 PROCESS: ContextVar[Process] = ContextVar("PROCESS")
 
@@ -70,7 +70,10 @@ class Disk(MemoryStore):
             return super().append(rows)
         process.must_live()
         process.appends += 1
-        deadly = process.appends == process.dies_at_append
+        asking = process.dies_at_question and any(
+            isinstance(row.fact, Asked) and row.fact.purpose != "gate" for row in rows
+        )
+        deadly = process.appends == process.dies_at_append or asking
         if not deadly or process.dies_after:
             super().append(rows)
         if deadly:
@@ -95,6 +98,7 @@ class Process:
     number: int
     fates: list[Fate] = field(default_factory=list)
     dies_at_append: int = 0
+    dies_at_question: bool = False
     dies_after: bool = False
     freezes_at_send: int = 0
     """Just before its n-th effect it is frozen, for longer than its lease lasts."""

@@ -1,55 +1,24 @@
 """Made-up runbooks: whatever a seed says, but sound (a promotion has its fence before it, traffic moves after both).
 
-A maker adds one step to a draft; another kind of step is another maker in MAKERS.
+A maker adds one step, or several, to a draft; another kind of step is another maker in MAKERS. Steps that stand for
+several are in `scopes`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from drkit.model.plan import Plan, PlanStep
+from drkit.model.plan import Plan
 from drkit.model.runbook import Retry
-from simulation.actions import catalog
-from simulation.world import SETTLE_S
+from simulation import scopes
+from simulation.drafts import Draft
 
 NAMES = ("a", "b", "c")
 PAUSE_MOSTLY = ("pause", "pause", "pause", "pause", "retry", "skip", "rollback", "abort")
-
-
-@dataclass
-class Draft:
-    """A plan in the making."""
-
-    r: random.Random
-    steps: list[PlanStep] = field(default_factory=list)
-    last: dict[str, PlanStep] = field(default_factory=dict)
-    """By name in the world: the step that changes it last."""
-
-    def add(self, uses: str, kind: str, params: dict[str, Any], needs: list[str], **more: Any) -> PlanStep:
-        """One more step, after those it must follow and some that it need not."""
-        needs += [step.id for step in self.steps if step.id not in needs and self.r.random() < 0.25]
-        number = len(self.steps) + 1
-        made = PlanStep(
-            **{
-                "id": f"s{number}", "number": number, "uses": uses, "kind": kind, "params": params, "needs": needs,
-                "timeout_s": 8.0, "poll_s": 0.5, "settle_s": SETTLE_S, **more,
-            }
-        )  # fmt: skip
-        self.steps.append(made)
-        return made
-
-    def change(self, uses: str, name: str, value: int, needs: list[str], **more: Any) -> PlanStep:
-        """A step that changes the world; steps on one name follow each other."""
-        before = self.last.get(name)
-        needs = needs + ([before.id] if before is not None and before.id not in needs else [])
-        entry = catalog().entry(uses)
-        says = {key: getattr(entry, key) for key in ("repeat", "irreversible", "unfenced", "fences", "promotes",
-                                                     "skippable")}  # fmt: skip
-        self.last[name] = self.add(uses, "action", {"name": name, "to": value}, needs, **says, **more)
-        return self.last[name]
+TIMEOUTS_S = (8.0, 8.0, 8.0, 4.0, 2.5)
+Maker = Callable[[Draft], None]
 
 
 def change(draft: Draft) -> None:
@@ -58,17 +27,18 @@ def change(draft: Draft) -> None:
     uses = r.choice(["sim.put", "sim.put", "sim.once", "sim.ask", "sim.ask", "sim.checked"] + ["sim.final"] * 1)
     if uses == "sim.final" and r.random() < 0.5:
         uses = "sim.put"
-    name = r.choice(NAMES)
+    name = draft.called(r.choice(NAMES))
     before = draft.last.get(name)
-    value = 1 if before is None else int(str(before.params["to"])) + 1
+    value = 1 if before is None else before.value + 1
     more: dict[str, Any] = {"on_failure": r.choice(PAUSE_MOSTLY), "optional": r.random() < 0.1}
+    more["timeout_s"] = r.choice(TIMEOUTS_S)
     if r.random() < 0.3:
         more["retry"] = Retry(times=r.choice([1, 2]), backoff=r.choice([0.5, 3.0]))
     if r.random() < 0.15:
         more["hold_s"] = 1.0
-    if before is not None and r.random() < 0.2:
-        more["when"] = f"steps.{before.id}.value == {r.choice([value - 1, value - 1, 99])}"
-    draft.change(uses, name, value, [], **more)
+    if before is not None and draft.read_by_name(before.step) and r.random() < 0.2:
+        more["when"] = f"steps.{draft.local(before.step)}.value == {r.choice([value - 1, value - 1, 99])}"
+    draft.change(uses, name, value, (), **more)
 
 
 def look(draft: Draft) -> None:
@@ -76,30 +46,57 @@ def look(draft: Draft) -> None:
     if not draft.last:
         return
     name = draft.r.choice(list(draft.last))
-    step = draft.last[name]
+    before = draft.last[name]
     draft.add(
-        "sim.value", "probe", {"name": name}, [step.id], verify=f"now.value == {step.params['to']}",
+        "sim.value", "probe", {"name": name}, [before.step], verify=f"now.value == {before.value}",
         on_failure=draft.r.choice(["pause", "retry", "skip"]), hold_s=draft.r.choice([0.0, 0.0, 1.0]),
     )  # fmt: skip
 
 
 def gate(draft: Draft) -> None:
-    """One or two persons must say yes."""
-    params: dict[str, Any] = {"role": draft.r.choice(["ic", "ic", "dba"])}
+    """One or two persons must say yes; if they do not, others may be asked too."""
+    r = draft.r
+    params: dict[str, Any] = {"role": r.choice(["ic", "ic", "dba", "cto"])}
     if params["role"] == "ic":
-        params["approvals"] = draft.r.choice([1, 2])
-    draft.add("gate.approve", "gate", params, [])
+        params["approvals"] = r.choice([1, 2])
+    if params["role"] == "cto" or r.random() < 0.4:  # nobody is cto: somebody else must be asked
+        after_s = r.choice([1.0, 4.0, 9.0])
+        other = "dba" if params["role"] == "ic" else "ic"
+        params["escalate"] = [{"after": after_s, "role": other}]
+        if r.random() < 0.4:
+            third = next(role for role in ("cto", "dba") if role not in (params["role"], other))
+            params["escalate"].append({"after": after_s + 3.0, "role": third})
+        if r.random() < 0.5:
+            params["timeout"] = after_s + r.choice([20.0, 60.0])
+    draft.add("gate.approve", "gate", params, ())
 
 
 def move(draft: Draft) -> None:
-    """Fence, promote and move the traffic, with anything in between. Once a plan."""
-    if "users" in draft.last:
+    """Fence, promote and move the traffic, with anything in between, each of them in a runbook of its own or not.
+
+    Once a plan, and where no condition stands above it.
+    """
+    if draft.mild or "users" in draft.last:
         return
-    fence = draft.change("sim.fence", "east", 0, [])
+    wrap(draft, lambda inner: inner.change("sim.fence", "east", 0, ()))
     between(draft)
-    promote = draft.change("sim.promote", "west", 1, [fence.id])
+    fence = draft.last["east"].step
+    wrap(draft, lambda inner: inner.change("sim.promote", "west", 1, [fence]))
     between(draft)
-    draft.change("sim.checked", "users", 1, [promote.id])
+    promote = draft.last["west"].step
+    wrap(draft, lambda inner: inner.change("sim.checked", "users", 1, [promote]))
+
+
+def wrap(draft: Draft, maker: Callable[[Draft], object]) -> None:
+    """Do it here, or in a nested runbook with other steps beside it."""
+    if draft.r.random() > 0.2 or draft.depth == scopes.DEPTH_MAX:
+        maker(draft)
+        return
+    inner = draft.inside(draft.next_id())
+    between(inner)
+    maker(inner)
+    between(inner)
+    draft.close(inner)
 
 
 def between(draft: Draft) -> None:
@@ -108,19 +105,44 @@ def between(draft: Draft) -> None:
         draft.r.choice([change, gate, look])(draft)
 
 
-MAKERS: dict[Callable[[Draft], None], float] = {change: 6, look: 1, gate: 1.2, move: 1.5}
-
-
-def random_plan(r: random.Random) -> Plan:
-    """A plan of one to nine steps."""
-    draft = Draft(r)
-    while not draft.steps:
-        for maker in r.choices(list(MAKERS), list(MAKERS.values()), k=r.randint(1, 6)):
+def some(draft: Draft, count: int) -> None:
+    """So many makers, whatever they make; at least one step."""
+    while not draft.own:
+        for maker in draft.r.choices(list(MAKERS), [weights[draft.flavour] for weights in MAKERS.values()], k=count):
             maker(draft)
+
+
+def nested(draft: Draft) -> None:
+    """Another runbook, carried out as a step."""
+    scopes.nested(draft, some)
+
+
+def listed(draft: Draft) -> None:
+    """Something for each entry of a list."""
+    scopes.listed(draft, some, change)
+
+
+#: How likely each is in a plan that is mostly a checklist, and in one made of others.
+MAKERS: dict[Maker, tuple[float, float]] = {
+    change: (6, 4), look: (1, 0.5), gate: (1.2, 1), move: (1.5, 0.2), nested: (0.3, 2), listed: (0.3, 3),
+}  # fmt: skip
+
+
+def random_plan(r: random.Random, on_failure: str | None = None) -> Plan:
+    """A plan of one to nine steps, some of which stand for several. `on_failure`: of steps that choose nothing else."""
+    flavour = int(r.random() < 0.35)
+    draft = Draft(r, flavour=flavour, inherited={} if on_failure is None else {"on_failure": on_failure})
+    some(draft, r.randint(1, 6 - 3 * flavour))
     return Plan.model_validate(
         {
             "schema": "drkit.plan/1", "runbook": "made-up", "runbook_digest": "sha256:0", "environment": "test",
             "environment_kind": "sandbox", "account": "none", "source": "east", "target": "west",
-            "steps": tuple(draft.steps), "catalog": "sha256:0", "drkit": "0",
+            "steps": tuple(numbered(draft)), "scopes": draft.scopes, "catalog": "sha256:0", "drkit": "0",
+            "deadline_s": r.choice([4.0, 15.0, 60.0]) if r.random() < 0.2 else None,
         }
     )  # fmt: skip
+
+
+def numbered(draft: Draft) -> Iterable[Any]:
+    """The steps with their places."""
+    return (step.model_copy(update={"number": number}) for number, step in enumerate(draft.steps, 1))

@@ -29,7 +29,7 @@ WITNESSED_S = DEAD_MAN_S + 3.0
 
 WRITES = {
     "refuse": 0.04, "fail": 0.03, "hang": 0.02, "hang-sent": 0.02, "lose": 0.06, "lost-unsent": 0.04, "late": 0.06,
-    "lie": 0.02,
+    "lie": 0.02, "fail-late": 0.04,
 }  # fmt: skip
 READS = {"blind": 0.04, "stale": 0.06}
 SIDES = ("east", "west")
@@ -57,6 +57,10 @@ class Sent:
     """Rows in the state store."""
     fencing: int = 0
     not_after: float = math.inf
+    landed: float = math.inf
+    """When it took effect."""
+    late: bool = False
+    """It takes effect after it was called failed."""
     fate: str = "under way"
     """Then: done, known (its token was seen before), refused, dropped."""
 
@@ -145,6 +149,7 @@ class World:
         if sent.once and sent.token in self._tokens:
             return "known"
         self._tokens.add(sent.token)
+        sent.landed = t
         self._become(t, sent.name, sent.value, f"{sent.step} of {sent.process}")
         return "done"
 
@@ -187,7 +192,8 @@ class Link(Provider):
         )  # fmt: skip
         world.sent.append(sent)
         if word not in ("hang", "lost-unsent", "lie"):
-            late_s = 0.95 * SETTLE_S if word == "late" else takes_s / 2
+            sent.late = word == "fail-late"
+            late_s = 0.95 * SETTLE_S if word in ("late", "fail-late") else takes_s / 2
             world.put_under_way(sent, now + late_s)
         else:
             sent.fate = "dropped"
@@ -210,7 +216,7 @@ class Link(Provider):
 def _answer(word: str | None, sent: Sent, world: World) -> None:
     """What the caller is told in the end."""
     world.now(sent.name)
-    if word == "fail":
+    if word in ("fail", "fail-late"):
         raise StepFailed("broke half way", world="changed")
     if word == "lost-unsent":
         raise OutcomeUnknown("connection reset before it arrived")
