@@ -103,7 +103,7 @@ def _known(draft: Draft, body: _Body, items: list[Json], at_once: int | None) ->
 def _found(draft: Draft, body: _Body, count: int, at_once: int | None) -> None:
     """A list that a step sees: as many of these entries as a value in the world says."""
     r, probe = draft.r, draft.next_id()
-    text = draft.text if draft.text is not None else probe.replace("/", "-")
+    text = probe.replace("/", "-") if draft.text is None else draft.called(draft.local(probe))
     items: list[Json] = [f"{text}-{letter}" for letter in "xyz"[:count]]
     if draft.text is None and r.random() < 0.3:
         items = [{"id": item} for item in items]

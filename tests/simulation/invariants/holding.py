@@ -38,11 +38,19 @@ def a_deadline_holds(a: Aftermath) -> Iterator[str]:
                 overdue, ending = False, ending or fact.verb == "abort"
             if isinstance(fact, e.Fired) and fact.timer == "deadline":
                 overdue = not ending
+            ending |= not overdue and _may_end_the_run(account, fact)
             for command in row.commands:
                 ending |= is_undo(command.step or "") or command.verb == "cancel"
                 again = isinstance(fact, e.Resumed) or command.verb == "ask"
                 if overdue and command.verb in STARTING and not again:
                     yield f"{command.verb} {command.step} (event {row.seq}) after the run's deadline"
+
+
+def _may_end_the_run(account: Account, fact: e.Fact) -> bool:
+    """Whether a step may have failed whose `on_failure` takes the run back, or ends it."""
+    step = account.step(str(getattr(fact, "step", "")))
+    failed = isinstance(fact, e.Failed | e.Interrupted | e.Answered)
+    return failed and step is not None and step.on_failure in ("abort", "rollback")
 
 
 def a_deadline_is_told(a: Aftermath) -> Iterator[str]:
