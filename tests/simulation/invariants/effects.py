@@ -9,6 +9,7 @@ from drkit.engine.compensation import PREFIX
 from drkit.engine.state import RunState, Status
 from simulation.account import Account
 from simulation.invariants.aftermath import Aftermath
+from simulation.people import filled
 from simulation.world import effects
 
 
@@ -35,7 +36,7 @@ def _expected(state: RunState, account: Account) -> dict[str, int | None]:
         params = step.params or step.plan.params
         if step.plan.kind != "action" or step.undoes is not None:
             continue
-        name, to = str(params["name"]), params["to"]
+        name, to = filled(state, str(params["name"]), step.plan.scope), params["to"]
         start = 1 if name == "east" else 0
         if step.ended in (Status.DONE, Status.SKIPPED) and step.after is not None and not step.overridden:
             assert isinstance(to, int)
