@@ -66,6 +66,7 @@ def an_escalation_is_heard(a: Aftermath) -> Iterator[str]:
             if isinstance(fact, e.Asked) and fact.purpose == "gate":
                 timers = [str(c.args["timer"]) for c in row.commands if str(c.args.get("timer")).startswith("escalate")]
                 roles = roles_after(account.steps[fact.step], math.inf)[1:]
+                armed = {timer: asks for timer, asks in armed.items() if asks[0] != fact.step}  # of earlier questions
                 armed |= {timer: (fact.step, role) for timer, role in zip(timers, roles, strict=False)}
                 asked[fact.step] = set()
             if isinstance(fact, e.Fired) and fact.timer in armed:
