@@ -120,7 +120,7 @@ def test_a_changed_byte_of_an_old_event_is_found(path: Path) -> None:
 def test_a_copy_keeps_what_was_written_and_is_brought_back_so(path: Path, tmp_path: Path) -> None:
     old = written_by_zero(path, rows(3))
     objects = open_url((tmp_path / "store").as_uri())
-    put_rows(objects, "k7qd", list(read_rows(path)))
+    put_rows(objects, "k7qd", 1, list(read_rows(path)))
     back = restore(objects, "k7qd")
     assert [row.fact for row in back] == [row.fact for row in rows(3)]
     with SqliteStore(tmp_path / "other.db") as store:
