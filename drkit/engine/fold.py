@@ -246,7 +246,7 @@ class Run(Moves):
         step.seen = fact.seen
         if step.claim is not None:
             self.second_person(step)
-        elif self.state.aborting is not None and step.undoes is None:
+        elif self.state.aborting is not None and step.undoes is None and step.plan.heals is None:
             self.end(step, Status.CANCELLED, "looked absent when the run was aborted")
         elif step.consent or step.plan.repeat in ("safe", "token"):
             step.consent = False

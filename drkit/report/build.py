@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from drkit.errors import JournalError, Tampered
-from drkit.model.events import Copied, FaultChanged, Opened, Row, verified
+from drkit.model.events import Copied, Opened, Row, verified
 from drkit.model.measurements import Findings, Loss, Recovery
 from drkit.model.outline import Place, standings
 from drkit.model.values import utc
+from drkit.report import breaking
 from drkit.report.contract import (
     DataLoss,
     Deadline,
@@ -20,7 +21,6 @@ from drkit.report.contract import (
     RecoveryTime,
     Relapse,
     Report,
-    ReportFault,
     ReportStep,
     RunbookName,
 )
@@ -51,7 +51,7 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
     places, order = numbers(run), in_order(run)
     stand = standings(order, {id: str(step.status) for id, step in run.steps.items()})
     steps = tuple(_report_step(run, run.steps[place.id], places.get(place.id)) for place in order)
-    faults = tuple(_faults(run, rows))
+    faults = tuple(breaking.faults(run, rows))
     copied = max((row.fact.upto for row in rows if isinstance(row.fact, Copied) and row.fact.error is None), default=0)
     bare = Report(
         kind="drill" if run.drill else _kind(run.kind),
@@ -80,6 +80,8 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
         fence_overrides=tuple(_overrides(run)),
         not_measured=_not_measured(findings),
         deadline=_deadline(run),
+        hypothesis=breaking.hypothesis(run, rows),
+        abort=breaking.abort(run, rows),
     )
     said = verdict(bare, run.why)
     report = bare.model_copy(update={"verdict": said.code, "summary": said.line})
@@ -115,7 +117,7 @@ def _deadline(run: RunLike) -> Deadline | None:
 
 
 def _kind(kind: str) -> str:
-    return kind if kind in ("failover", "failback", "drill", "run") else "run"
+    return kind if kind in ("failover", "failback", "drill", "run", "heal") else "run"
 
 
 def _outcome(run: RunLike) -> Outcome:
@@ -207,28 +209,6 @@ def _data_loss(found: Loss | None, objective: float | None) -> DataLoss:
         holes=found.holes,
         reason=found.reason,
     )
-
-
-def _faults(run: RunLike, rows: Sequence[Row]) -> Iterable[ReportFault]:
-    """From the steps that inject and heal; where the ledger tells of a revert by somebody else, that."""
-    heals = {step.plan.heals: step for step in run.steps.values() if step.plan.heals is not None}
-    told = {(f.id, f.state): (f, row.at) for row in rows if isinstance(f := row.fact, FaultChanged)}
-    for step in run.steps.values():
-        if step.plan.part != "inject":
-            continue
-        heal = heals.get(step.plan.id)
-        healed = heal is not None and str(heal.status) == "done"
-        fact, at = told.get((step.plan.id, "healed"), (None, None))
-        by = str(fact.detail.get("by", "drkit")) if fact is not None else "drkit"
-        injected = str(step.status) == "done"
-        yield ReportFault(
-            id=step.plan.id,
-            fault=step.plan.uses,
-            injected_at=_at(run, step.started_t) if injected else None,  # before it can have had an effect
-            reverted_at=_at(run, heal.finished_t) if heal is not None and healed else at,
-            reverted_by=(by if by in ("drkit", "lease", "sweep") else None) if healed or fact is not None else None,
-            verified_clean=healed or (step.plan.id, "clean") in told if injected else None,
-        )
 
 
 def _overrides(run: RunLike) -> Iterable[Override]:

@@ -108,6 +108,29 @@ class Deadline(Part):
     passed: bool
 
 
+class Hypothesis(Part):
+    """What a scenario claimed, and what came of it."""
+
+    claim: str
+    held: bool | None
+    """null: it was not looked at to the end."""
+    deviations: tuple[str, ...]
+
+
+class Abort(Part):
+    """The run was stopped, by a person or by what watched it."""
+
+    at: str
+    by: str
+    how: str
+    """`stop_when`, `chaos lever`, or how a person is known."""
+    reason: str | None
+    healed_at: str | None
+    """When the last fault was seen to be gone; null: nothing was broken, or not all is healed by this run."""
+    latency_seconds: float | None
+    """From the order to `healed_at`."""
+
+
 class ReportFault(Part):
     """One fault of a drill, from injection to proven absence."""
 
@@ -150,7 +173,7 @@ class Report(Part):
     """`drkit report RUN --format json`."""
 
     schema_: Literal["drkit.report/1"] = Field("drkit.report/1", alias="schema")
-    kind: Literal["failover", "failback", "drill", "run"]
+    kind: Literal["failover", "failback", "drill", "run", "heal"]
     run: str
     runbook: RunbookName
     environment: str
@@ -180,3 +203,7 @@ class Report(Part):
     """Why figures are missing."""
     deadline: Deadline | None = None
     """null: the runbook sets none."""
+    hypothesis: Hypothesis | None = None
+    """null: there is no scenario."""
+    abort: Abort | None = None
+    """null: it was not stopped."""

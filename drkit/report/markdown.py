@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from drkit.report.contract import Hypothesis
 from drkit.report.story import StepStory, Story
 from drkit.report.wording import clock, count, day, kept, seconds, took
 
@@ -62,11 +63,23 @@ def _facts(story: Story) -> Iterator[tuple[str, ...]]:
     yield "Runbook", f"{report.runbook.name} `{report.runbook.digest}`"
     if report.scenario:
         yield "Scenario", f"{report.scenario}: {story.plan.hypothesis or ''}"
+    if report.hypothesis is not None:
+        yield "Hypothesis", _held(report.hypothesis)
+    if report.abort is not None:
+        took_s = report.abort.latency_seconds
+        healed = "not all healed by this run" if took_s is None else f"all healed {seconds(took_s)} later"
+        yield "Stopped", f"{report.abort.at} by {report.abort.by} ({report.abort.how}): {report.abort.reason}; {healed}"
     yield "Started", f"{day(story.began_s)} by {story.opened_by} on {story.host}"
     if report.deadline is not None:
         yield "Deadline", f"{seconds(report.deadline.seconds)} after the go: {kept(report.deadline.passed)}"
     if story.incident:
         yield "Incident", story.incident
+
+
+def _held(hypothesis: Hypothesis) -> str:
+    if hypothesis.held is None:
+        return "not looked at to the end"
+    return "held" if hypothesis.held else f"FALSE: {'; '.join(hypothesis.deviations)}"
 
 
 def _objectives(story: Story) -> Iterator[tuple[str, ...]]:

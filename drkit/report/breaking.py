@@ -1,0 +1,81 @@
+"""What a report says of what was broken on purpose: faults, what the hypothesis came to, how fast a stop was. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from drkit.model.events import Deviated, FaultChanged, Ordered, Row
+from drkit.model.values import utc
+from drkit.report.contract import Abort, Hypothesis, ReportFault
+from drkit.report.folded import RunLike, StepLike
+from drkit.report.people import named
+
+
+def faults(run: RunLike, rows: Sequence[Row]) -> Iterable[ReportFault]:
+    """From the steps that inject and heal; who reverted is what the target said."""
+    heals = _heals(run)
+    told = {(f.id, f.state): (f, row.at) for row in rows if isinstance(f := row.fact, FaultChanged)}
+    for step in run.steps.values():
+        if step.plan.part != "inject":
+            continue
+        heal = heals.get(step.plan.id)
+        healed = heal is not None and str(heal.status) == "done"
+        fact, at = told.get((step.plan.id, "healed"), (None, None))
+        by = str(fact.detail.get("by", "drkit")) if fact is not None else "drkit"
+        injected = str(step.status) == "done"
+        yield ReportFault(
+            id=step.plan.id,
+            fault=step.plan.uses,
+            injected_at=_at(run, step.started_t) if injected else None,  # before it can have had an effect
+            reverted_at=_at(run, heal.finished_t) if heal is not None and healed else at,
+            reverted_by=(by if by in ("drkit", "lease", "sweep") else None) if healed or fact is not None else None,
+            verified_clean=healed or (step.plan.id, "clean") in told if injected else None,
+        )
+
+
+def hypothesis(run: RunLike, rows: Sequence[Row]) -> Hypothesis | None:
+    """What the scenario claimed and whether it held; None without a scenario. Not held: at least one deviation.
+
+    `held` is None where nothing was looked at to the end: the run did not end done, or names no steady state.
+    """
+    claim = run.plan.hypothesis
+    if claim is None:
+        return None
+    during = [f"{fact.expect}: {fact.reason}" for row in rows if isinstance(fact := row.fact, Deviated)]
+    after = [step for step in run.steps.values() if step.plan.part == "steady" and step.plan.id.startswith("after-")]
+    missed = [f"{step.plan.verify}: {step.error}" for step in after if str(step.status) == "failed"]
+    deviations = tuple(during + missed)
+    whole = run.outcome == "done" and all(str(step.status) == "done" for step in after) and (after or run.plan.steady)
+    return Hypothesis(claim=claim, held=False if deviations else True if whole else None, deviations=deviations)
+
+
+def abort(run: RunLike, rows: Sequence[Row]) -> Abort | None:
+    """Who or what stopped the run, and how long it took until everything broken was seen to be healed."""
+    order = next((f for row in rows if isinstance(f := row.fact, Ordered) and f.verb == "abort"), None)
+    if order is None:
+        return None
+    heals = _heals(run)
+    broken = [step for step in run.steps.values() if step.plan.part == "inject" and step.started_t is not None]
+    ends = [_healed_t(heals.get(step.plan.id)) for step in broken if str(step.status) != "cancelled"]
+    known = [end for end in ends if end is not None]
+    whole = bool(ends) and len(known) == len(ends)
+    return Abort(
+        at=utc(run.wall(order.t)),
+        by=named(order.by),
+        how=str(order.by.get("how", "")),
+        reason=order.reason,
+        healed_at=_at(run, max(known)) if whole else None,
+        latency_seconds=max(max(known) - order.t, 0.0) if whole else None,
+    )
+
+
+def _healed_t(heal: StepLike | None) -> float | None:
+    return heal.finished_t if heal is not None and str(heal.status) == "done" else None
+
+
+def _heals(run: RunLike) -> Mapping[str, StepLike]:
+    return {step.plan.heals: step for step in run.steps.values() if step.plan.heals is not None}
+
+
+def _at(run: RunLike, t: float | None) -> str | None:
+    return None if t is None else utc(run.wall(t))
