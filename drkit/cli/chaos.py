@@ -12,12 +12,15 @@ from drkit.cli import compose, drill, seen
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
 from drkit.cli.steer import order
-from drkit.errors import DrkitError, Exit, UsageError
+from drkit.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from drkit.cli.launch import Waiting
     from drkit.model.environment import Environment
     from drkit.model.faults import Marker, Markers
+
+#: So often it is looked for what is left and healed.
+ROUNDS = 3
 
 group = typer.Typer(no_args_is_help=True, help="Break something on purpose, and heal it.")
 
@@ -120,16 +123,18 @@ def stop(
         if run in (None, going):
             settings.say.note(f"Ending {going}, which goes on")
             order(seen.find(going), "abort", reason="drkit chaos stop")
-            _wait_over(going)
-    found = look(environment)
+    code = Exit.DONE
+    for _ in range(ROUNDS):  # what a drill was just injecting when it was ended is seen in the next one
+        found = look(environment)
+        markers = [marker for marker in found.markers if run in (None, marker.run)]
+        if not markers:
+            break
+        code = launch.follow(settings, heal(environment, markers), detach=False)
     for silent in found.silent:
         settings.say.warn(f"Unknown what is left there: {silent}")
-    markers = [marker for marker in found.markers if run in (None, marker.run)]
     if not markers:
         settings.say.note(f"Nothing is left broken in {environment.name}, as far as it answers.")
-        raise typer.Exit(int(Exit.FAILED if found.silent else Exit.DONE))
-    code = launch.follow(settings, heal(environment, markers), detach=False)
-    raise typer.Exit(int(Exit.FAILED if found.silent and code is Exit.DONE else code))
+    raise typer.Exit(int(Exit.FAILED if (markers or found.silent) and code is Exit.DONE else code))
 
 
 def look(environment: Environment) -> Markers:
@@ -186,13 +191,3 @@ def _within(marker: Marker) -> str:
     if marker.expires_in_s is None:
         return "no: its lease is gone"
     return f"in {show_duration(max(marker.expires_in_s, 0))}"
-
-
-def _wait_over(run: str) -> None:
-    """Until a run has ended, at most a minute."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if seen.read(seen.find(run)).state.outcome is not None:
-            return
-        time.sleep(0.2)
-    raise DrkitError(f"{run} has not ended within a minute", hint=f"drkit status {run}")
