@@ -67,6 +67,8 @@ def parts(scenario: Scenario, catalog: Catalog, targets: Targets | None = None) 
         else:
             last = _injected(step, found, catalog, targets or {}, after)
     found.run_after = found.run_after or last
+    if not found.injects:
+        found.after.clear()  # nothing was broken: there is nothing to come back from
     return found
 
 
