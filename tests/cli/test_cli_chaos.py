@@ -184,3 +184,49 @@ def test_targets_that_do_not_fit_are_refused_before_anything(
     refused = run(chaos)
     assert refused.returncode in (2, 3) and said in refused.stderr, refused.stderr
     assert hanging(hosts) == []
+
+
+def test_a_probe_that_cannot_run_lets_nothing_be_broken(chaos: Lab, hosts: Hosts) -> None:
+    path = chaos.folder / "scenarios" / "hang.yaml"
+    silent = 'calm: {uses: http.health, with: {url: "http://127.0.0.1:9/"}}'
+    text = path.read_text().replace(f'calm: {{uses: process.exists, with: {{creates: "{chaos.folder}/calm"}}}}', silent)
+    path.write_text(text.replace("probes.calm.exists", "probes.calm.ok"))
+    done = run(chaos)
+    assert done.returncode == 1, done.stderr
+    assert not [row for row in journal(chaos) if row["fact"].get("step", "").startswith("hang")]
+    assert hanging(hosts) == []
+
+
+def test_a_fault_whose_lease_cannot_be_armed_is_not_injected(chaos: Lab, hosts: Hosts) -> None:
+    broken = [hosts.root(name) / "bin" / "setsid" for name in hosts.ready]
+    for path in broken:
+        path.write_text("#!/bin/sh\nexit 1\n")
+        path.chmod(0o755)
+    try:
+        done = run(chaos)
+        assert done.returncode == 1 and "lease could not be armed" in done.stdout + done.stderr
+        assert hanging(hosts) == []
+        assert chaos.drkit("chaos", "leftovers").returncode == 0
+    finally:
+        for path in broken:
+            path.unlink()
+
+
+def test_a_revert_that_fails_fails_the_run_and_says_what_is_left(chaos: Lab, hosts: Hosts) -> None:
+    scenario(chaos, duration="3s")
+    going = chaos.process("chaos", "run", "hang", "--confirm", "lab", "--detach").stdout.split()[0]
+    until(lambda: hanging(hosts) != [])
+    (host,) = hanging(hosts)
+    (state,) = (
+        path for path in hosts.root(host).glob("var/lib/drkit/faults/*/state") if path.read_text() == "injected\n"
+    )
+    revert = state.with_name("revert")
+    good = revert.read_text()
+    revert.write_text("echo no such luck; exit 3")
+    until(lambda: status(chaos, going)["phase"] in ("paused", "finished"))
+    seen = chaos.drkit("status", going)
+    assert "no such luck" in seen.stdout and f"host {host}" in chaos.drkit("chaos", "leftovers").stdout
+    assert chaos.drkit("status", going, "--exit-status").returncode == 1
+    revert.write_text(good)
+    assert chaos.drkit("chaos", "stop", "--all").returncode == 0
+    assert hanging(hosts) == [] and chaos.drkit("chaos", "leftovers").returncode == 0
