@@ -36,9 +36,9 @@ class Target(Spec):
     uses: str
     """Probe that answers an inventory."""
     where: dict[str, Json] = Field(default_factory=dict)
-    max: str | None = None
+    max: str | int | None = None
     """Refused if it would be more than this many, or this share (`30%`), with what is broken already."""
-    pick: str | None = None
+    pick: str | int | None = None
     """Only so many, or this share, chosen by the seed; None: all that match."""
     never: list[str] = Field(default_factory=list)
     """Names that are left alone."""
