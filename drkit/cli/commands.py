@@ -19,6 +19,7 @@ from drkit.cli import (
     resume,
     runner,
     sandbox,
+    schedule,
     steer,
     watch,
 )
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
         replay,
         drill,
         chaos,
+        schedule,
         sandbox,
         author,
         graph,

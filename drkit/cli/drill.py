@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,6 @@ from drkit.errors import DrkitError, Exit, Refused, UsageError
 
 if TYPE_CHECKING:
     from drkit.model.environment import Environment
-    from drkit.model.plan import Plan
     from drkit.model.scenario import Scenario
 
 group = typer.Typer(no_args_is_help=True, help="Rehearse a recovery, measured.")
@@ -70,6 +70,15 @@ def run(
     raise typer.Exit(int(code))
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A run that a schedule decided on: nobody is there to answer, and asking for it twice begins it once."""
+
+    run: str
+    wall: float
+    """When it was decided: the same however often it is asked for."""
+
+
 def rehearse(
     settings: Settings,
     scenario: str,
@@ -82,9 +91,14 @@ def rehearse(
     detach: bool,
     foreground: bool,
     kind: str,
+    reserved: Reserved | None = None,
 ) -> Exit:
-    """Compile a scenario (with a runbook, for a drill), have it confirmed, carry it out; how it ended."""
+    """Compile a scenario (with a runbook, for a drill), have it confirmed, carry it out; how it ended.
+
+    A `reserved` run is not watched unless it is in the foreground: DONE means that a runner was asked to begin it.
+    """
     from drkit.catalog import Catalog
+    from drkit.chaos.unattended import check_unattended
     from drkit.cli import aiming, launch
     from drkit.cli import plan as plans
     from drkit.cli.steer import pairs
@@ -93,7 +107,8 @@ def rehearse(
     from drkit.plan.files import load_runbook, load_scenario
 
     environment = environments.load(settings)
-    with launch.waiting(foreground=foreground, needed=not dry_run) as waiting:
+    run = None if reserved is None else reserved.run
+    with launch.waiting(foreground=foreground, needed=not dry_run, run=run) as waiting:
         loaded = load_scenario(environments.find_file("scenario", scenario))
         named = runbook or _named(loaded.scenario)
         book = None if kind == "run" or named is None else load_runbook(environments.find_file("runbook", named))
@@ -112,17 +127,21 @@ def rehearse(
         settings.say.note(plans.head(plan), style="bold")
         settings.say.note(f"  {loaded.scenario.hypothesis}")
         settings.say.note(f"  {plans.totals(plan)}")
-        confirmed = _permitted(settings, environment, plan, confirm, allow_production)
+        if reserved is not None:
+            check_unattended(plan)
+        what = f"{plan.scenario} will break things in {environment.name.upper()}, on purpose."
+        confirmed = permitted(settings, environment, what, confirm, allow_production)
         request = Request(
             run=waiting.folder.id, kind=kind, plan=plan, environment=environment, by=launch.me(environment),
-            wall=time.time(), drill=True, policy=policy(loaded.scenario), confirmed=confirmed,
+            wall=time.time() if reserved is None else reserved.wall, drill=True, policy=policy(loaded.scenario),
+            confirmed=confirmed,
             project=str(Path.cwd()),
         )  # fmt: skip
         settings.say.note(f"Starting run {waiting.folder.id}.")
         waiting.begin(request)
     if foreground:
         return launch.in_process(settings, waiting.folder)
-    return launch.follow(settings, waiting, detach=detach)
+    return Exit.DONE if reserved is not None else launch.follow(settings, waiting, detach=detach)
 
 
 def _named(scenario: Scenario) -> str | None:
@@ -130,10 +149,10 @@ def _named(scenario: Scenario) -> str | None:
     return next((step.run.removeprefix(RUNBOOK) for step in scenario.method if step.run is not None), None)
 
 
-def _permitted(
-    settings: Settings, environment: Environment, plan: Plan, confirm: str | None, allow_production: bool
+def permitted(
+    settings: Settings, environment: Environment, what: str, confirm: str | None, allow_production: bool
 ) -> str | None:
-    """What was typed to permit breaking things; None in the sandbox, where nothing is asked."""
+    """What was typed to permit breaking things; None in the sandbox, where nothing is asked. `what` will be done."""
     from drkit.cli import asking
 
     if environment.kind == "sandbox":
@@ -142,7 +161,6 @@ def _permitted(
         raise Refused(
             f"{environment.name} is production: nothing is broken there unasked", hint="add --allow-production"
         )
-    what = f"{plan.scenario} will break things in {environment.name.upper()}, on purpose."
     return asking.confirmed(settings, what, environment.name, "--confirm", confirm)
 
 

@@ -30,6 +30,8 @@ class Waiting:
     folder: RunFolder
     spawned: Spawned | None
     begun: bool = False
+    spawns: bool = False
+    """A runner is started by `begin`, and told beforehand."""
 
     def begin(self, request: Request, start: Start | None = None) -> None:
         """Write the request down, durably, and say go."""
@@ -37,32 +39,39 @@ class Waiting:
         if start is not None:
             self.folder.plan_start(start)
         self.begun = True
-        if self.spawned is not None:
+        if self.spawns:
+            self.spawned = spawn(self.folder, at_once=True)
+        elif self.spawned is not None:
             self.spawned.go()
 
 
 @contextmanager
-def waiting(*, foreground: bool, needed: bool = True) -> Iterator[Waiting]:
-    """A new run that leaves nothing behind unless it is told to begin. Not `needed`: only its folder is made."""
+def waiting(*, foreground: bool, needed: bool = True, run: str | None = None) -> Iterator[Waiting]:
+    """A new run that leaves nothing behind unless it is told to begin. Not `needed`: only its folder is made.
+
+    `run` is the id of a run that somebody may have begun before, and died: its folder is taken, or made.
+    """
     from drkit.engine import runs
 
-    folder = runs.new()
-    found = Waiting(folder, None if foreground or not needed else spawn(folder))
+    folder = runs.new() if run is None else runs.adopt(run)
+    here = foreground or not needed or run is not None
+    found = Waiting(folder, None if here else spawn(folder), spawns=run is not None and not foreground)
     try:
         yield found
     finally:
         if not found.begun:
             if found.spawned is not None:
                 found.spawned.forget()
-            folder.discard()
+            if not (folder.path / "request.json").exists():  # else a runner may be about to begin it
+                folder.discard()
 
 
-def spawn(folder: RunFolder) -> Spawned:
+def spawn(folder: RunFolder, *, at_once: bool = False) -> Spawned:
     """Start a runner for this folder. UsageError if no process can be started."""
     from drkit.engine import runner
 
     try:
-        return runner.spawn(folder, [sys.executable, "-m", "drkit.cli", "_runner", str(folder.path)])
+        return runner.spawn(folder, [sys.executable, "-m", "drkit.cli", "_runner", str(folder.path)], at_once=at_once)
     except OSError as error:
         raise UsageError(f"no runner can be started: {error.strerror}") from error
 

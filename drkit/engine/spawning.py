@@ -18,6 +18,7 @@ from drkit.engine.runs import RunFolder
 from drkit.errors import JournalError
 
 GO_VARIABLE: Final = "DRKIT_GO_FD"
+_GO: Final = b"go\n"
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Spawned:
     def go(self) -> None:
         """Begin. The request must be in the folder by now. JournalError if the runner is gone."""
         try:
-            os.write(self._pipe, b"go\n")
+            os.write(self._pipe, _GO)
         except BrokenPipeError as error:
             raise JournalError("the runner ended before it began", state="Nothing was changed.") from error
         finally:
@@ -53,12 +54,15 @@ class Spawned:
         return self._child.poll() is not None
 
 
-def spawn(folder: RunFolder, argv: Sequence[str]) -> Spawned:
+def spawn(folder: RunFolder, argv: Sequence[str], *, at_once: bool = False) -> Spawned:
     """Start `argv` as the run's runner: own session, stdin null, output to the run's log. It waits for `go`.
 
+    `at_once`: it was told before it exists, so that no moment is left at which we could die without a word.
     Nothing that happens to the caller, its terminal or its pipes reaches it. OSError if it cannot be started.
     """
     ours, theirs = _pipe()
+    if at_once:
+        os.write(ours, _GO)
     log = os.open(folder.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         child = subprocess.Popen(
@@ -81,7 +85,7 @@ def wait_for_go() -> bool:
     if given is None:
         return True
     with os.fdopen(int(given), "rb") as pipe:
-        return pipe.readline() == b"go\n"
+        return pipe.readline() == _GO
 
 
 def collect_rarely() -> None:

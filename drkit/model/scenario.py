@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from drkit.model.runbook import Expression, Metadata, Name, Objectives, Parameter, ProbeSpec, Spec
+from drkit.model.schedule import Schedule
 from drkit.model.values import Duration, Json
 
 
@@ -68,14 +69,6 @@ class MethodStep(Spec):
         if (self.inject is None) == (self.run is None):
             raise ValueError(f"{self.id} needs exactly one of inject and run")
         return self
-
-
-class Schedule(Spec):
-    """When it is rehearsed."""
-
-    cron: str
-    timezone: str = "UTC"
-    skip_when: list[Literal["open_incident", "change_freeze"]] = Field(default_factory=list)
 
 
 class Scenario(Spec):

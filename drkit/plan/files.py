@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from drkit.catalog import Catalog
@@ -10,7 +10,7 @@ from drkit.errors import FileError, Mistake
 from drkit.model.environment import Environment
 from drkit.model.plan import PlanStep
 from drkit.plan.parts import Resolving
-from drkit.plan.project import Project
+from drkit.plan.project import Project, load_project
 from drkit.plan.reading import Loaded, LoadedScenario, in_order, read_any, read_runbook, read_scenario
 from drkit.plan.resolve import resolve_mistakes
 from drkit.plan.scenarios import check_scenario
@@ -59,7 +59,9 @@ def _mistakes(loaded: Loaded | LoadedScenario, environment: Environment | None, 
         source, target = loaded.scenario.source or first, loaded.scenario.target or second
         beside = Path(loaded.path).parent.parent / "runbooks"
         runbooks = beside if beside.is_dir() else None
-        return check_scenario(loaded, environment, catalog, source=source, target=target, runbooks=runbooks)
+        return check_scenario(
+            loaded, environment, catalog, source=source, target=target, runbooks=runbooks, calendars=_calendars(loaded)
+        )
     return [*loaded.mistakes, *resolve_mistakes(loaded, _around(loaded, environment, catalog))]
 
 
@@ -69,6 +71,15 @@ def _around(loaded: Loaded, environment: Environment | None, catalog: Catalog) -
     if environment is not None:
         values |= {name: value for name, value in environment.parameters.items() if name in values}
     return Surroundings(environment, catalog, source, target, "ungraceful", values)
+
+
+def _calendars(scenario: LoadedScenario) -> Collection[str] | None:
+    """The calendars of the project around a file that names one."""
+    schedule = scenario.scenario.schedule
+    if schedule is None or schedule.calendar is None:
+        return None
+    project = load_project(Path(scenario.path).parent)
+    return () if project is None else project.file.calendars
 
 
 def _sides(regions: Sequence[str]) -> tuple[str, str]:

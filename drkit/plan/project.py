@@ -13,6 +13,10 @@ file = "environments/staging.yaml"       # keys written beside `file` win over t
 [environments.production]
 kind = "production"
 account = "payments (..4807)"
+
+[calendars.office]                       # for the `schedule:` of scenarios; see `drkit help schedule`
+timezone = "America/Los_Angeles"
+windows = ["mon-thu 10:00-16:00"]
 ```
 """
 
@@ -24,13 +28,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import Field, ValidationError
 
 from drkit.errors import FileError, Mistake, UsageError
 from drkit.model.environment import Environment, Frozen, Person
 from drkit.model.params import schema_of
+from drkit.model.schedule import Calendar
 from drkit.model.values import Json
 from drkit.plan import yaml
 from drkit.plan.hints import meant
@@ -56,6 +61,8 @@ class ProjectFile(Frozen):
     people: tuple[Person, ...] = ()
     """People of environments that name none."""
     environments: dict[str, dict[str, Json]] = Field(default_factory=dict)
+    calendars: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """When something may be broken, by name."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,14 @@ class Project:
             defaults["people"] = [person.model_dump(mode="json") for person in self.file.people]
         return defaults | dict(data)
 
+    def calendar(self, name: str) -> Calendar:
+        """The calendar called `name`. UsageError if there is none, FileError if it is written wrongly."""
+        calendars = self.file.calendars
+        if name not in calendars:
+            hint = meant(name, calendars, f"add [calendars.{name}]")
+            raise UsageError(f'there is no calendar "{name}" in {self.document.path}', hint=hint)
+        return _model(Calendar, calendars[name], self.document, ("calendars", name))
+
     def runbook(self, name: str) -> Path:
         """The file of the runbook called `name` (or that file itself). UsageError names what there is."""
         return find(self.folder / self.file.runbooks, name, "runbook")
@@ -118,7 +133,7 @@ class Project:
 def load_project(folder: Path) -> Project | None:
     """The project whose `drkit.toml` stands in `folder` or above it; None if there is none. FileError if it is wrong.
 
-    What is wrong inside one environment is reported when that one is asked for: the others stay usable.
+    What is wrong inside one environment or calendar is reported when that one is asked for: the others stay usable.
     """
     for place in (folder.absolute(), *folder.absolute().parents):
         path = place / NAME

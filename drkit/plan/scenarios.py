@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from drkit.catalog import Action, Catalog, Gate, Probe
@@ -26,8 +27,12 @@ def check_scenario(
     target: str,
     parameters: dict[str, Json] | None = None,
     runbooks: Path | None = None,
+    calendars: Collection[str] | None = None,
 ) -> list[Mistake]:
-    """Every mistake of meaning, with those of form. `runbooks` is the folder in which `run:` is looked up."""
+    """Every mistake of meaning, with those of form.
+
+    `runbooks` is the folder in which `run:` is looked up, `calendars` are those of drkit.toml; None: not looked up.
+    """
     spec = loaded.scenario
     values = {name: parameter.default for name, parameter in spec.parameters.items()} | (parameters or {})
     on = Resolving(loaded, Surroundings(environment, catalog, source, target, "ungraceful", values))
@@ -38,7 +43,7 @@ def check_scenario(
         on.expression(expectation.expect, loaded.where("steady_state", index, "expect"))
     for index, stop in enumerate(spec.stop_when):
         on.expression(stop, loaded.where("stop_when", index))
-    return [*loaded.mistakes, *on.mistakes]
+    return [*loaded.mistakes, *on.mistakes, *schedule_mistakes(loaded, calendars)]
 
 
 def _uses(on: Resolving, loaded: LoadedScenario) -> None:
@@ -92,3 +97,25 @@ def _run(on: Resolving, run: str, where: Where, runbooks: Path | None) -> None:
         known = [path.stem for pattern in ("*.yaml", "*.yml") for path in runbooks.glob(pattern)]
         if name not in known:
             on.wrong((*where, "run"), f'there is no runbook "{name}"', meant(name, known))
+
+
+def schedule_mistakes(loaded: LoadedScenario, calendars: Collection[str] | None) -> list[Mistake]:
+    """What is wrong with a scenario's `schedule:`, beside its form."""
+    spec, schedule = loaded.scenario, loaded.scenario.schedule
+    if schedule is None:
+        return []
+    wrong = loaded.document.mistake
+    found: list[Mistake] = []
+    if spec.environment is None:
+        found.append(wrong(("schedule",), "what is scheduled must name its environment", "add environment: NAME"))
+    if schedule.calendar is not None and calendars is not None and schedule.calendar not in calendars:
+        advice = meant(schedule.calendar, calendars, f"add [calendars.{schedule.calendar}] to drkit.toml")
+        found.append(wrong(("schedule", "calendar"), f'there is no calendar "{schedule.calendar}"', advice))
+    for name, source in (schedule.choose.parameters if schedule.choose else {}).items():
+        where = ("schedule", "choose", "parameters", name)
+        if name not in spec.parameters:
+            advice = meant(name, spec.parameters, "declare it under parameters:")
+            found.append(wrong(where, f'there is no parameter "{name}"', advice, key=True))
+        if not source:
+            found.append(wrong(where, f"{name} has nothing to be drawn from"))
+    return found
