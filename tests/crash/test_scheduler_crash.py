@@ -123,12 +123,12 @@ def test_whatever_happens_each_occurrence_is_decided_once_and_starts_at_most_onc
     story: list[tuple[float, int, bool, int]], catch_up: str
 ) -> None:
     """Processes live one after the other, each for some ticks, and are killed somewhere or not."""
-    world, it, now = World(), table(cron="*/10 * * * *", catch_up=catch_up, start_within=120), THREE
-    first = now
-    for gap, at, after, stillborn in story:
+    world, it = World(), table(cron="*/10 * * * *", catch_up=catch_up, start_within=120)
+    now = THREE
+    for gap, effect, after, stillborn in story:
         world.stillborn = stillborn
         now += gap
-        live(world, [it], [now, now + 1, now + 70], Fate(at, after))
+        live(world, [it], [now, now + 1, now + 70], Fate(effect, after))
         now += 70
     world.stillborn = 0
     live(world, [it], [now + 61, now + 130], Fate())
@@ -143,7 +143,7 @@ def test_whatever_happens_each_occurrence_is_decided_once_and_starts_at_most_onc
     assert {f"night {each.at}" for each in found[0].decisions if each.outcome == "started"} == set(occurrences_of)
     assert not found[0].pending
     # Nothing is passed over: what is not decided by itself stands before one that is missed.
-    open_ones = set(occurrences(it, first + story[0][0] - 120, now)) - {seconds(at) for at in decided}
-    for at in open_ones:
-        later = next(each for each in found[0].decisions if seconds(each.at) > at)
+    passed_over = set(occurrences(it, seconds(found[0].since), now)) - {seconds(at) for at in decided}
+    for at in passed_over:
+        later = next(one for one in found[0].decisions if seconds(one.at) > at)
         assert later.outcome == "missed"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from schedule_fakes import Fate, Store, World, decisions, scheduler, table
+import pytest
+from schedule_fakes import Fate, Starts, Store, World, decisions, scheduler, table
 
 from drkit.chaos.calendar import Facts, Hold
 from drkit.chaos.choose import Candidate
@@ -62,14 +63,15 @@ def test_while_a_real_run_is_open_nothing_starts_whatever_the_scenario_skips() -
 
 def test_holds_keep_back_only_what_skips_them_and_end_by_themselves() -> None:
     freeze = Hold("change_freeze", "year's end", "dana@bastion", THREE + 10)
-    for hold, more, outcome in (
-        (freeze, {}, "refused"),
-        (freeze, {"skip_when": ["open_incident"]}, "started"),
-        (Hold("open_incident", "INC-7", "pager", None), {}, "refused"),
-        (Hold("change_freeze", "over", "dana", THREE - 1), {}, "started"),
+    both = ["open_incident", "change_freeze"]
+    for hold, skips, outcome in (
+        (freeze, both, "refused"),
+        (freeze, ["open_incident"], "started"),
+        (Hold("open_incident", "INC-7", "pager", None), both, "refused"),
+        (Hold("change_freeze", "over", "dana", THREE - 1), both, "started"),
     ):
         world = World(facts=Facts(holds=(hold,)))
-        scheduler(world).tick([table(**more)], THREE + 1)
+        scheduler(world).tick([table(skip_when=skips)], THREE + 1)
         assert decisions(world) == [("03:00", outcome)], hold
 
 
@@ -135,14 +137,13 @@ def test_the_ledger_keeps_the_last_decisions_only() -> None:
     assert len(decisions(world)) == KEPT
 
 
-def test_a_start_that_is_refused_is_failed_with_the_reason() -> None:
-    world = World()
-    process = scheduler(world)
-
+def test_a_start_that_is_refused_is_failed_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise Refused("cut cannot be taken back")
 
-    process.starter.start = refuse  # type: ignore[method-assign]
+    monkeypatch.setattr(Starts, "start", refuse)
+    world = World()
+    process = scheduler(world)
     process.tick([table()], THREE + 1)
     assert last(world).outcome == "failed" and last(world).why[-1] == "cut cannot be taken back"
     process.tick([table()], THREE + 2)
