@@ -95,6 +95,7 @@ def cronjob(table: Timetable, job: Job) -> dict[str, str]:
         files[f"{name}.yaml"] = f"""\
 # {table.schedule.cron} {table.zone.key}, as `drkit schedule next` shows it. drkit itself decides what is due.
 # Kubernetes leaves out a time that clocks jump over in spring; the next start then records it as missed, or catches up.
+# The image has this project as its working directory, and may reach the environment and its state store.
 apiVersion: batch/v1
 kind: CronJob
 metadata:
@@ -113,7 +114,6 @@ spec:
           containers:
             - name: drkit
               image: {json.dumps(job.image)}
-              workingDir: {json.dumps(job.folder)}
               command: {json.dumps(job.words(table))}
 """
     return files

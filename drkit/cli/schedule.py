@@ -125,7 +125,12 @@ def render(
     settings: Settings = ctx.obj
     scene = scheduling.scene(settings, names)
     environment = scene.environment
-    words = [program or (sys.argv[0] if kind == "systemd" else "drkit"), "schedule", "run", "--once"]
+    words = [
+        program or (str(Path(sys.executable).with_name("drkit")) if kind == "systemd" else "drkit"),
+        "schedule",
+        "run",
+        "--once",
+    ]
     words += ["--no-input", "--env", environment.name]
     if environment.kind != "sandbox":
         words += ["--confirm", environment.name]

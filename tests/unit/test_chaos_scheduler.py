@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 from schedule_fakes import Fate, Starts, Store, World, decisions, scheduler, table
@@ -10,7 +11,9 @@ from schedule_fakes import Fate, Starts, Store, World, decisions, scheduler, tab
 from drkit.chaos.calendar import Facts, Hold
 from drkit.chaos.choose import Candidate
 from drkit.chaos.ledger import KEPT, Decision, Ledger
+from drkit.chaos.unattended import check_unattended
 from drkit.errors import Locked, Refused
+from drkit.model.plan import Plan, PlanStep
 from drkit.model.schedule import Calendar
 
 THREE = datetime(2026, 11, 25, 3, tzinfo=UTC).timestamp()
@@ -148,3 +151,17 @@ def test_a_start_that_is_refused_is_failed_with_the_reason(monkeypatch: pytest.M
     assert last(world).outcome == "failed" and last(world).why[-1] == "cut cannot be taken back"
     process.tick([table()], THREE + 2)
     assert len(decisions(world)) == 1
+
+
+def test_what_cannot_be_taken_back_never_starts_unattended() -> None:
+    def plan(part: Literal["inject", "runbook"], irreversible: str | None) -> Plan:
+        step = PlanStep(id="cut", number=1, uses="db.cut", kind="action", part=part, irreversible=irreversible)
+        return Plan(
+            schema="drkit.plan/1", runbook="x", runbook_digest="x", scenario="night", environment="lab",
+            environment_kind="staging", account="x", source="a", target="b", steps=(step,), catalog="x", drkit="x",
+        )  # fmt: skip
+
+    check_unattended(plan("inject", None))
+    check_unattended(plan("runbook", "a promotion is what a drill rehearses"))
+    with pytest.raises(Refused, match=r"cut \(db.cut\) cannot be taken back"):
+        check_unattended(plan("inject", "the database fails over"))
