@@ -29,7 +29,18 @@ from drkit.model.schedule import DAY_NAMES, Calendar, Dates, Schedule, SkipWhen,
 from drkit.model.values import show_duration, utc
 
 Rule = Literal[
-    "due", "window", "holiday", "blackout", "freeze", "incident", "open_run", "drill", "min_gap", "tags", "choice"
+    "due",
+    "window",
+    "holiday",
+    "blackout",
+    "freeze",
+    "incident",
+    "lever",
+    "open_run",
+    "drill",
+    "min_gap",
+    "tags",
+    "choice",
 ]
 _DAY = timedelta(days=1)
 _ALWAYS = Calendar()
@@ -70,6 +81,8 @@ class Hold:
 class Facts:
     """What is the case beside what files say."""
 
+    lever: str | None = None
+    """Why nothing may be broken now, where the safety lever is engaged."""
     open_run: str | None = None
     """The real run that holds the environment, in words."""
     drill: str | None = None
@@ -266,6 +279,8 @@ def _held(table: Timetable, at: float, facts: Facts) -> Iterator[Reason]:
 
 def _open(facts: Facts) -> Iterator[Reason]:
     """Whatever the scenario says: nothing is broken while people recover something, or while something is broken."""
+    if facts.lever is not None:
+        yield Reason("lever", False, facts.lever)
     if facts.open_run is not None:
         yield Reason("open_run", False, f"a real run is open: {facts.open_run}")
     if facts.drill is not None:

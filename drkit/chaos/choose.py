@@ -21,6 +21,19 @@ class Candidate:
     tags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """How a scheduled run picks its targets: by a seed of its own, among those that opt in."""
+
+    seed: str
+    opt_in: tuple[str, ...] = ()
+    opt_out: tuple[str, ...] = ()
+
+    def takes(self, tags: Sequence[str]) -> bool:
+        """Something with these tags may be hit."""
+        return why_not(tags, self.opt_in, self.opt_out) is None
+
+
 #: What there is to draw from: `hosts`, `regions`. A snapshot, taken before anything is decided.
 Inventory = Mapping[str, Sequence[Candidate]]
 

@@ -45,6 +45,8 @@ class Decision(_Kept):
     attempts: int = 0
     """How often a runner was asked to begin this run."""
     drawn: dict[str, str] = Field(default_factory=dict)
+    seed: str = ""
+    """What its targets are picked with."""
     inventory: str | None = None
     """Digest of what was drawn from."""
 

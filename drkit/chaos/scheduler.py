@@ -19,7 +19,7 @@ from drkit.chaos import choose
 from drkit.chaos.calendar import Facts, Timetable, occurrences, verdict
 from drkit.chaos.ledger import Decision, Ledger, Record, seconds
 from drkit.errors import DrkitError
-from drkit.model.values import show_duration, utc
+from drkit.model.values import digest, show_duration, utc
 
 BEGINS_WITHIN_S: Final = 60.0
 """A runner that has not written its first event by then is asked again."""
@@ -119,7 +119,8 @@ class Scheduler:
         late = (f"caught up {show_duration(now - at)} late",) if caught_up else ()
         decision = Decision(
             at=utc(at), outcome="allowed" if found.allowed else "refused", why=(*late, *found.why), decided=utc(now),
-            drawn=dict(found.drawn), inventory=choose.snapshot(facts.inventory) if found.drawn else None,
+            seed=digest([table.calendar.seed, utc(at), table.name]), drawn=dict(found.drawn),
+            inventory=choose.snapshot(facts.inventory) if found.drawn else None,
         )  # fmt: skip
         if found.allowed:
             self.held()

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from drkit.chaos.choose import Aim
 from drkit.errors import Refused, UsageError
 from drkit.model.inventory import Inventory, Member
 from drkit.model.scenario import Target
@@ -42,6 +43,12 @@ def chosen(name: str, target: Target, found: Inventory, active: Collection[str],
     if why is not None:
         raise Refused(f"targets.{name}: {why}", hint=f"narrow targets.{name}.where")
     return picked
+
+
+def aimed(target: Target, found: Inventory, aim: Aim) -> Target:
+    """The same target, in which whatever the aim does not take is left alone."""
+    left = [member.name for member in found.members if not aim.takes(member.tags)]
+    return target.model_copy(update={"never": [*target.never, *left]})
 
 
 def pick(members: Iterable[Member], how_many: str, seed: str) -> list[Member]:

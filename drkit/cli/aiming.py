@@ -9,6 +9,7 @@ from drkit.errors import DrkitError, Refused
 
 if TYPE_CHECKING:
     from drkit.catalog import Catalog
+    from drkit.chaos.choose import Aim
     from drkit.chaos.compile import Targets
     from drkit.context import Context
     from drkit.model.environment import Environment
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from drkit.plan.files import LoadedScenario
 
 
-def targets(settings: Settings, environment: Environment, loaded: LoadedScenario, catalog: Catalog) -> Targets:
+def targets(
+    settings: Settings, environment: Environment, loaded: LoadedScenario, catalog: Catalog, aim: Aim | None = None
+) -> Targets:
     """The members that each entry of `targets:` means now, with what is broken already counted. Reads, changes nothing.
 
-    Refused if none or too many match, or their service would not survive it.
+    `aim` is a schedule's. Refused if none or too many match, or their service would not survive it.
     """
     import anyio
 
@@ -40,7 +43,7 @@ def targets(settings: Settings, environment: Environment, loaded: LoadedScenario
             broken = await leftovers(ctx, catalog)
             active = {str(value) for marker in broken.markers for value in marker.params.values()}
             return {
-                name: await _chosen(ctx, name, given, catalog, active, spec.seed)
+                name: await _chosen(ctx, name, given, catalog, active, spec.seed, aim)
                 for name, given in spec.targets.items()
             }
 
@@ -48,10 +51,10 @@ def targets(settings: Settings, environment: Environment, loaded: LoadedScenario
 
 
 async def _chosen(
-    ctx: Context, name: str, given: Target, catalog: Catalog, active: set[str], seed: str
+    ctx: Context, name: str, given: Target, catalog: Catalog, active: set[str], seed: str, aim: Aim | None
 ) -> list[Member]:  # fmt: skip
     from drkit.catalog import Probe
-    from drkit.chaos.targets import chosen
+    from drkit.chaos.targets import aimed, chosen
     from drkit.model.inventory import Inventory
 
     probe = catalog.entry(given.uses)
@@ -61,7 +64,9 @@ async def _chosen(
         found = await probe(ctx, probe.params.model_validate(given.where, strict=False))
     except DrkitError as error:
         raise Refused(f"targets.{name}: {given.uses} cannot be asked: {error.message}", hint="drkit doctor") from error
-    return chosen(name, given, found, active, seed)
+    if aim is None:
+        return chosen(name, given, found, active, seed)
+    return chosen(name, aimed(given, found, aim), found, active, f"{seed} {aim.seed}")
 
 
 def breaks(plan: Plan, environment: Environment, catalog: Catalog) -> list[dict[str, Any]]:

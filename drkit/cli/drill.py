@@ -14,6 +14,7 @@ from drkit.cli.settings import Settings
 from drkit.errors import DrkitError, Exit, Refused, UsageError
 
 if TYPE_CHECKING:
+    from drkit.chaos.choose import Aim
     from drkit.model.environment import Environment
     from drkit.model.scenario import Scenario
 
@@ -77,6 +78,7 @@ class Reserved:
     run: str
     wall: float
     """When it was decided: the same however often it is asked for."""
+    aim: Aim
 
 
 def rehearse(
@@ -115,7 +117,7 @@ def rehearse(
         if kind == "drill" and book is None:
             raise UsageError(f"{scenario} runs no runbook", hint=f"drkit chaos run {scenario}")
         catalog = Catalog()
-        found = aiming.targets(settings, environment, loaded, catalog)
+        found = aiming.targets(settings, environment, loaded, catalog, reserved.aim if reserved else None)
         plan = compile_drill(loaded, book, environment, catalog, parameters=pairs(changes), targets=found)
         if dry_run:
             breaks = aiming.breaks(plan, environment, catalog)
@@ -134,8 +136,7 @@ def rehearse(
         request = Request(
             run=waiting.folder.id, kind=kind, plan=plan, environment=environment, by=launch.me(environment),
             wall=time.time() if reserved is None else reserved.wall, drill=True, policy=policy(loaded.scenario),
-            confirmed=confirmed,
-            project=str(Path.cwd()),
+            confirmed=confirmed, project=str(Path.cwd()),
         )  # fmt: skip
         settings.say.note(f"Starting run {waiting.folder.id}.")
         waiting.begin(request)

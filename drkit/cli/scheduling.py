@@ -63,17 +63,19 @@ class Scene:
         """What is the case now, as the state store says. JournalError if it does not answer."""
         from drkit.chaos.calendar import Facts
         from drkit.chaos.choose import Candidate
+        from drkit.chaos.lever import why_stop
         from drkit.engine import lease
 
         held = lease.look(self.objects, self.environment.name)
         said = None if held is None else lease.describe(*held)
         drill = held is not None and held[1].drill
         return Facts(
+            lever=why_stop(self.objects, self.environment.name),
             open_run=None if drill else said,
             drill=said if drill else None,
             holds=self.ledger.holds(),
             inventory={
-                "hosts": [Candidate(host.name, host.tags) for host in self.environment.hosts],
+                "hosts": [Candidate(host.name, (*host.roles, host.site)) for host in self.environment.hosts],
                 "regions": [Candidate(name) for name in self.environment.regions],
             },
         )
@@ -130,17 +132,19 @@ class Starter:
 
     def start(self, table: Timetable, decision: Decision) -> None:
         """Ask a runner to begin this run; in the foreground, carry it out."""
+        from drkit.chaos.choose import Aim
         from drkit.chaos.ledger import seconds
         from drkit.cli.drill import Reserved, rehearse
 
         assert decision.run is not None
         scheduled = self.scene.scheduled[table.name]
+        aim = Aim(decision.seed, table.calendar.opt_in, table.calendar.opt_out)
         try:
             self.code = rehearse(
                 self.scene.settings, str(scheduled.path), None, [f"{k}={v}" for k, v in sorted(decision.drawn.items())],
                 confirm=self.confirm, allow_production=self.allow_production, dry_run=False, detach=True,
                 foreground=self.foreground, kind="drill" if scheduled.drills else "run",
-                reserved=Reserved(decision.run, seconds(decision.decided)),
+                reserved=Reserved(decision.run, seconds(decision.decided), aim),
             )  # fmt: skip
         except JournalError:
             # A runner that an earlier process asked may have the journal already, and not have written into it yet.

@@ -91,8 +91,6 @@ class Host(Frozen):
     isolation: Isolation = "none"
     """What it keeps to itself: nothing (it shares a machine), its mounts, also its network, or all (`machine`)."""
     roles: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    """What calendars opt in or out by."""
 
 
 class Dns(Frozen):

@@ -215,9 +215,9 @@ class Calendar(Frozen):
     min_gap: Duration | None = None
     """At least this long from the start of one scenario of this calendar to the start of the next."""
     opt_in: tuple[str, ...] = ()
-    """Only scenarios and hosts that carry one of these tags; empty: all."""
+    """Only scenarios, and targets, that carry one of these tags; empty: all. A host's are its roles and its site."""
     opt_out: tuple[str, ...] = ()
-    """No scenario or host that carries one of these tags."""
+    """No scenario or target that carries one of these tags."""
     seed: str = ""
     """What random choices are drawn with: the same seed, the same choices."""
 
@@ -250,5 +250,5 @@ class Schedule(Spec):
     skip_when: list[SkipWhen] = ["open_incident", "change_freeze"]
     """It does not start while one of these is the case. While a real run is open nothing ever starts."""
     tags: list[str] = Field(default_factory=list)
-    """What calendars opt in or out by."""
+    """What calendars opt this scenario in or out by."""
     choose: Choose | None = None

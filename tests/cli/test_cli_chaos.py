@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,27 @@ def test_a_revert_that_fails_fails_the_run_and_says_what_is_left(chaos: Lab, hos
     revert.write_text(good)
     assert chaos.drkit("chaos", "stop", "--all").returncode == 0
     assert hanging(hosts) == [] and chaos.drkit("chaos", "leftovers").returncode == 0
+
+
+def test_a_scheduled_scenario_picks_among_what_opts_in_and_heals(
+    chaos: Lab, hosts: Hosts, private_state_home: Path
+) -> None:
+    toml = chaos.folder / "drkit.toml"
+    calendar = '\n[calendars.c]\nseed = "7"\nopt_in = ["app"]\nopt_out = ["fragile"]\n'
+    toml.write_text(toml.read_text().replace('roles = ["app"]', 'roles = ["app", "fragile"]', 1) + calendar)
+    scenario(chaos, pick="2")
+    at = datetime.fromtimestamp(time.time() - 60, UTC)
+    file = chaos.folder / "scenarios" / "hang.yaml"
+    schedule = f'schedule: {{cron: "{at.minute} {at.hour} * * *", calendar: c, tags: [app], start_within: 30m}}'
+    file.write_text(file.read_text() + schedule)
+    once = chaos.process("schedule", "run", "--once", "--confirm", "lab", "-o", "jsonl")
+    assert once.returncode == 0, once.stderr
+    allowed, started = (json.loads(line) for line in once.stdout.splitlines() if "drkit.decision/1" in line)
+    told = status(chaos)
+    assert (told["run"], started["outcome"], told["outcome"]) == (allowed["run"], "started", "done")
+    request = json.loads((private_state_home / "drkit" / "runs" / allowed["run"] / "request.json").read_text())
+    picked = [step["params"]["host"] for step in request["plan"]["steps"] if step["part"] == "inject"]
+    assert picked == ["app-2"] and hanging(hosts) == []  # the other one opts out
+    assert chaos.drkit("chaos", "leftovers").returncode == 0
+    again = chaos.process("schedule", "run", "--once", "--confirm", "lab", "-o", "jsonl")
+    assert (again.returncode, again.stdout) == (0, "")

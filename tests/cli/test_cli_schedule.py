@@ -216,6 +216,16 @@ def test_a_mistake_on_the_line_starts_nothing(beats: Lab, words: list[str], code
     assert not (beats.folder / "store" / "schedule").exists()
 
 
+def test_production_is_never_scheduled_unasked(beats: Lab) -> None:
+    toml = beats.folder / "drkit.toml"
+    toml.write_text(toml.read_text().replace('"staging"', '"production"'))
+    scheduled(beats, cron=due())
+    says(beats.drkit(*RUN, "--once"), 3, "lab is production", "--allow-production")
+    rendered = beats.drkit("schedule", "render", "--for", "systemd")
+    says(rendered, 0)
+    assert "--allow-production" not in rendered.stdout and heard(beats) == []
+
+
 @pytest.mark.parametrize(
     ("schedule", "says_"),
     [

@@ -62,6 +62,9 @@ def test_while_a_real_run_is_open_nothing_starts_whatever_the_scenario_skips() -
     scheduler(world).tick([table(skip_when=[])], THREE + 1)
     assert decisions(world) == [("03:00", "refused")] and world.asked == []
     assert last(world).why == ("a real run is open: Run k7qd by dana",)
+    world = World(facts=Facts(lever="the chaos lever was engaged by dana"))
+    scheduler(world).tick([table(skip_when=[])], THREE + 1)
+    assert last(world).why == ("the chaos lever was engaged by dana",) and world.asked == []
 
 
 def test_holds_keep_back_only_what_skips_them_and_end_by_themselves() -> None:
@@ -120,6 +123,9 @@ def test_what_is_drawn_stands_in_the_ledger_with_what_it_was_drawn_from() -> Non
     scheduler(world).tick([it], THREE + 1)
     assert last(world).drawn["host"] == "web-1" and last(world).drawn["size"] in ("s", "l")
     assert (last(world).inventory or "").startswith("sha256:")
+    first = last(world).seed
+    scheduler(world).tick([it], THREE + DAY + 1)
+    assert last(world).seed != first, "every occurrence picks its targets anew"
     world = World(facts=Facts(inventory={"hosts": hosts[1:]}))
     scheduler(world).tick([it], THREE + 1)
     assert last(world).why == ("host cannot be drawn: no candidate opts in",)
