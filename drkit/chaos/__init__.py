@@ -1,1 +1,1 @@
-"""What drkit can break, and how a scenario becomes a plan: settings, steady state, faults, heals."""
+"""What drkit can break, how a scenario becomes a plan (settings, steady state, faults, heals), and when it starts."""

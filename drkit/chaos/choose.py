@@ -1,11 +1,12 @@
 """Draw by a seed: what is drawn is a function of seed, occasion and names alone, whatever order they come in. Pure.
 
-Each name's lot is the SHA-256 of (seed, occasion, name); the smallest lot wins. So a name that is added or taken away
+Each name's lot is a SHA-256 of seed, occasion and name; the smallest lot wins. So a name that is added or taken away
 changes only the draws that it would win or won, and no version of Python's `random` is part of the contract.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,9 +39,15 @@ class Aim:
 Inventory = Mapping[str, Sequence[Candidate]]
 
 
+def lot(seed: str, name: str) -> str:
+    """Where a name stands in the order of this seed."""
+    return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
+
+
 def draw(seed: str, occasion: str, names: Iterable[str]) -> str | None:
     """The name whose lot wins; None if there is no name."""
-    return min(names, key=lambda name: (digest([seed, occasion, name]), name), default=None)
+    whole = digest([seed, occasion])
+    return min(names, key=lambda name: lot(whole, name), default=None)
 
 
 def why_not(tags: Sequence[str], opt_in: Sequence[str], opt_out: Sequence[str]) -> str | None:

@@ -69,6 +69,11 @@ class Record(_Kept):
         last = self.decisions[-1] if self.decisions else None
         return last if last is not None and last.outcome == "allowed" else None
 
+    @property
+    def started_before(self) -> str | None:
+        """When the last one before the last decision started."""
+        return next((each.start for each in reversed(self.decisions[:-1]) if each.outcome == "started"), None)
+
     def add(self, decision: Decision, upto: float) -> Record:
         """The record with one decision more."""
         return self.model_copy(

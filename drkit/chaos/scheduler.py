@@ -67,7 +67,7 @@ class Scheduler:
         for table in tables:
             self._open(table, now)
         for table in tables:
-            self._look_after(table, now)
+            self._look_after(table, tables, now)
         for table in sorted(tables, key=lambda each: (self._oldest_due(each, now), each.name)):
             if self._record(table).pending is None:
                 self._decide(table, tables, now)
@@ -130,17 +130,26 @@ class Scheduler:
         self._write(self._record(table).add(decision, at))  # from here on the occurrence is decided, once
         self.tell(table, decision)
         if found.allowed:
-            self._start(table, decision, now)
+            self._start(table, decision, tables, now)
 
-    def _facts(self, tables: Sequence[Timetable]) -> Facts:
-        """What is the case, with what this ledger knows: last starts, and the run that is about to begin."""
+    def _facts(self, tables: Sequence[Timetable], *, again: Timetable | None = None) -> Facts:
+        """What is the case, with what this ledger knows: last starts, and the run that is about to begin.
+
+        `again`: as it was before this one was allowed.
+        """
         facts = self.look()
-        kept = {table.name: self._record(table) for table in tables}
-        last = {name: seconds(record.last_start) for name, record in kept.items() if record.last_start}
-        begins = next((f"{name} ({record.pending.run})" for name, record in kept.items() if record.pending), None)
-        return replace(facts, last=last, drill=facts.drill or (begins and f"{begins} is about to begin"))
+        last: dict[str, float] = {}
+        begins: str | None = None
+        for table in tables:
+            record = self._record(table)
+            start = record.started_before if table == again else record.last_start
+            if start is not None:
+                last[table.name] = seconds(start)
+            if record.pending is not None and table != again:
+                begins = f"{table.name} ({record.pending.run}) is about to begin"
+        return replace(facts, last=last, drill=facts.drill or begins)
 
-    def _start(self, table: Timetable, decision: Decision, now: float) -> None:
+    def _start(self, table: Timetable, decision: Decision, tables: Sequence[Timetable], now: float) -> None:
         assert decision.run is not None
         self.held()  # whoever froze since the decision may have lost its place
         self.asked[decision.run] = now
@@ -150,9 +159,9 @@ class Scheduler:
             if not self.starter.begun(decision.run):
                 self._fail(table, decision, error.message)
                 return
-        self._look_after(table, now)
+        self._look_after(table, tables, now)
 
-    def _look_after(self, table: Timetable, now: float) -> None:
+    def _look_after(self, table: Timetable, tables: Sequence[Timetable], now: float) -> None:
         """See whether what was allowed has begun; ask again where it has not, and nobody is about to begin it."""
         decision = self._record(table).pending
         if decision is None or decision.run is None:
@@ -163,17 +172,29 @@ class Scheduler:
         failure = self.starter.failure(decision.run)
         if failure is not None:
             self._fail(table, decision, failure.message)
-        elif now - self.asked.get(decision.run, now - BEGINS_WITHIN_S) < BEGINS_WITHIN_S:
-            return
-        elif decision.attempts >= ATTEMPTS:
+        elif now - self.asked.get(decision.run, now - BEGINS_WITHIN_S) >= BEGINS_WITHIN_S:
+            self._ask_again(table, decision, tables, now)
+
+    def _ask_again(self, table: Timetable, decision: Decision, tables: Sequence[Timetable], now: float) -> None:
+        """Begin what was allowed and did not begin, if it still may: the same run, however often it is asked for."""
+        at = seconds(decision.at)
+        late = now - at > table.schedule.start_within
+        if decision.attempts >= ATTEMPTS:
             self._fail(table, decision, f"its runner was asked {decision.attempts} times and never began")
-        elif now - seconds(decision.at) > table.schedule.start_within and table.schedule.catch_up == "skip":
-            why = f"the scheduler ended before the start, and {show_duration(now - seconds(decision.at))} have passed"
+            return
+        if late and table.schedule.catch_up == "skip":
+            why = f"the scheduler ended before the start, and {show_duration(now - at)} have passed"
             self._settle(table, decision.model_copy(update={"outcome": "missed", "why": (*decision.why, why)}))
-        else:
-            again = decision.model_copy(update={"attempts": decision.attempts + 1})
-            self._write(self._record(table).settle(again, last_start=self._record(table).last_start))
-            self._start(table, again, now)
+            return
+        start = now if late else at
+        found = verdict(table, at, self._facts(tables, again=table), tables, start=start)
+        if found.allowed:
+            more = {"attempts": decision.attempts + 1, "start": utc(start)}
+            again = decision.model_copy(update=more)
+            self._write(self._record(table).settle(again, last_start=again.start))
+            self._start(table, again, tables, now)
+        elif now - seconds(decision.decided) >= BEGINS_WITHIN_S:  # before that a runner may be about to begin it
+            self._settle(table, decision.model_copy(update={"outcome": "refused", "why": found.why}))
 
     def _fail(self, table: Timetable, decision: Decision, why: str) -> None:
         self._settle(table, decision.model_copy(update={"outcome": "failed", "why": (*decision.why, why)}))
@@ -181,9 +202,8 @@ class Scheduler:
     def _settle(self, table: Timetable, decision: Decision) -> None:
         record = self._record(table)
         started = decision.outcome == "started"
-        before = next((d.start for d in reversed(record.decisions[:-1]) if d.outcome == "started"), None)
         settled = decision if started else decision.model_copy(update={"start": None})
-        self._write(record.settle(settled, last_start=decision.start if started else before))
+        self._write(record.settle(settled, last_start=decision.start if started else record.started_before))
         self.tell(table, settled)
 
 

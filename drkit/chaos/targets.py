@@ -6,12 +6,11 @@ of an inventory, a version of Python or a hash seed.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from drkit.chaos.choose import Aim
+from drkit.chaos.choose import Aim, lot
 from drkit.errors import Refused, UsageError
 from drkit.model.inventory import Inventory, Member
 from drkit.model.scenario import Target
@@ -53,11 +52,7 @@ def aimed(target: Target, found: Inventory, aim: Aim) -> Target:
 
 def pick(members: Iterable[Member], how_many: str, seed: str) -> list[Member]:
     """So many of them, or this share, by the seed; in the order of the choice."""
-
-    def place(member: Member) -> str:
-        return hashlib.sha256(f"{seed}\0{member.name}".encode()).hexdigest()
-
-    ordered = sorted(members, key=place)
+    ordered = sorted(members, key=lambda member: lot(seed, member.name))
     return ordered[: max(1, amount(how_many, len(ordered)))]
 
 

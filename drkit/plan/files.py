@@ -59,8 +59,9 @@ def _mistakes(loaded: Loaded | LoadedScenario, environment: Environment | None, 
         source, target = loaded.scenario.source or first, loaded.scenario.target or second
         beside = Path(loaded.path).parent.parent / "runbooks"
         runbooks = beside if beside.is_dir() else None
-        return check_scenario(
-            loaded, environment, catalog, source=source, target=target, runbooks=runbooks, calendars=_calendars(loaded)
+        calendars, wrong = _calendars(loaded)
+        return wrong + check_scenario(
+            loaded, environment, catalog, source=source, target=target, runbooks=runbooks, calendars=calendars
         )
     return [*loaded.mistakes, *resolve_mistakes(loaded, _around(loaded, environment, catalog))]
 
@@ -73,13 +74,19 @@ def _around(loaded: Loaded, environment: Environment | None, catalog: Catalog) -
     return Surroundings(environment, catalog, source, target, "ungraceful", values)
 
 
-def _calendars(scenario: LoadedScenario) -> Collection[str] | None:
-    """The calendars of the project around a file that names one."""
-    schedule = scenario.scenario.schedule
+def _calendars(loaded: LoadedScenario) -> tuple[Collection[str] | None, list[Mistake]]:
+    """The calendars of the project around a scenario that names one, and what is wrong with that one."""
+    schedule = loaded.scenario.schedule
     if schedule is None or schedule.calendar is None:
-        return None
-    project = load_project(Path(scenario.path).parent)
-    return () if project is None else project.file.calendars
+        return None, []
+    project = load_project(Path(loaded.path).parent)
+    if project is None or schedule.calendar not in project.file.calendars:
+        return () if project is None else project.file.calendars, []
+    try:
+        project.calendar(schedule.calendar)
+    except FileError as error:
+        return project.file.calendars, list(error.mistakes)
+    return project.file.calendars, []
 
 
 def _sides(regions: Sequence[str]) -> tuple[str, str]:

@@ -166,6 +166,8 @@ def test_a_freeze_and_an_incident_hold_back_until_they_are_taken_back(beats: Lab
     says(beats.drkit("schedule", "unfreeze"), 0)
     says(beats.drkit("schedule", "unfreeze", "--incident"), 0, "No open incident is declared in lab")
     assert [row["outcome"] for row in told(beats)] == ["will start"] * 3
+    says(beats.drkit("chaos", "lever", "engage", "--reason", "INC-8"), 0)
+    says(beats.drkit("schedule", "next"), 0, "will not start", "the chaos lever was engaged by tester", "INC-8")
 
 
 def test_next_explains_what_the_calendar_keeps_back(beats: Lab) -> None:
@@ -214,6 +216,16 @@ def test_a_mistake_on_the_line_starts_nothing(beats: Lab, words: list[str], code
     scheduled(beats, cron=due())
     says(beats.drkit(*words), code, *says_)
     assert not (beats.folder / "store" / "schedule").exists()
+
+
+def test_what_cannot_be_started_is_failed_in_the_ledger_and_leaves_no_run(beats: Lab, private_state_home: Path) -> None:
+    scheduled(beats, cron=due())
+    (beats.folder / "runbooks" / "beat.yaml").unlink()
+    says(beats.drkit(*RUN, "--once"), 1, "night  failed", 'there is no runbook "beat"')
+    (row,) = told(beats, "--at", _occurrence(beats))
+    assert (row["outcome"], row["why"][-1].startswith('there is no runbook "beat"')) == ("failed", True)
+    assert list((private_state_home / "drkit" / "runs").iterdir()) == []
+    says(beats.drkit(*RUN, "--once"), 0)  # it was decided
 
 
 def test_production_is_never_scheduled_unasked(beats: Lab) -> None:

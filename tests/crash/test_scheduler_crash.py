@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_fakes import Fate, Killed, World, decisions, scheduler, table
 
-from drkit.chaos.calendar import Timetable, occurrences
+from drkit.chaos.calendar import Facts, Hold, Timetable, occurrences
 from drkit.chaos.ledger import Ledger, seconds
 from drkit.errors import Locked
 
@@ -58,6 +58,24 @@ def test_killed_between_decision_and_start_and_back_too_late_it_is_missed_or_cau
         live(world, [it], [THREE + 3600], Fate())
         assert decisions(world) == [("03:00", outcome)]
         assert len(world.begun) == runs
+
+
+def test_what_was_allowed_and_did_not_begin_is_judged_again_before_it_is_asked_for_again() -> None:
+    freeze = Facts(holds=(Hold("change_freeze", "INC-7", "dana"),))
+    for back, facts, outcome in (
+        (3.0, Facts(), "started"),
+        (3.0, freeze, "allowed"),  # a runner may be about to begin it
+        (100.0, freeze, "refused"),
+        (7200.0, Facts(), "refused"),  # caught up, and its window is over
+    ):
+        world = World()
+        it = table(catch_up="once", window="02:00-04:00", min_gap="24h")
+        live(world, [it], [THREE - 86400, THREE - 86400 + 1], Fate())
+        assert live(world, [it], [THREE + 1], Fate(2))
+        world.facts = facts
+        live(world, [it], [THREE + back], Fate())
+        assert decisions(world)[1:] == [("03:00", outcome)], back
+        assert len(world.begun) == (2 if outcome == "started" else 1)
 
 
 def test_a_runner_that_dies_before_it_begins_is_asked_again_for_the_same_run() -> None:

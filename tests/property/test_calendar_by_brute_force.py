@@ -213,7 +213,7 @@ def plain(zone: str, cron: str, window: Window | None = None, gap_s: float | Non
     return World(zone, zone, everything(cron), window, None, frozenset(), frozenset(), gap_s)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(worlds())
 @example((plain("Europe/Berlin", "30 2 * * *"), datetime(2026, 3, 27, tzinfo=UTC)))
 @example((plain("Europe/Berlin", "* * * * *"), datetime(2026, 10, 24, tzinfo=UTC)))

@@ -70,7 +70,7 @@ def test_draws_are_even_and_pinned_for_ever() -> None:
     assert "".join(draw("7", str(n), "abcd") or "" for n in range(12)) == PINNED
 
 
-PINNED = "caaadcbdbcbb"
+PINNED = "dddbbdadbbab"
 
 
 def test_parameters_of_one_occasion_are_drawn_apart_and_the_snapshot_has_no_order() -> None:

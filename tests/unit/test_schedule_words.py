@@ -160,6 +160,15 @@ def test_a_project_without_that_calendar_is_a_mistake_of_the_scenario(tmp_path: 
     assert scenario(tmp_path, toml=toml) == [expected]
 
 
+def test_a_scenario_whose_calendar_is_wrong_is_reported_with_that_and_its_own_mistakes(tmp_path: Path) -> None:
+    toml = TOML.replace("sun-thu", "sun-thr")
+    found = scenario(tmp_path, ("hold: 2m", "hold: 2"), toml=toml)
+    assert found == [
+        '11:11 windows "sun-thr 22:00-04:00": thr is not a day | write mon, tue, wed, thu, fri, sat, sun',
+        "15:45 hold 2 has no unit | write 90s, 5m or 1h",
+    ]
+
+
 def test_a_calendar_is_read_with_the_dates_of_toml(tmp_path: Path) -> None:
     calendar = project(tmp_path, TOML).calendar("office")
     assert (calendar.timezone, calendar.min_gap) == ("America/Los_Angeles", 72000.0)
