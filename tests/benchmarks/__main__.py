@@ -2,10 +2,11 @@
 
     --engine    the engine beside the floor of its contract (some minutes)
     --drill     the command line, and a region's loss in the sandbox
+    --chaos     how soon a breach is reverted
     --clone     a fresh clone of this repository to the end of `make demo` (some minutes)
     --json      figures as JSON
 
-Without any of the first three: engine and drill. Reports, never judges: figures of a busy machine are upper bounds, so
+Without any of these: engine, drill and chaos. Reports, never judges: figures of a busy machine are upper bounds, so
 its load is part of the table.
 """
 
@@ -27,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # h
 
 def main() -> int:
     """Measure and print. Exit code 1 only if nothing could be measured."""
+    import of_abort
     import of_clone  # all of these are found where the line above says
     import of_command_line
     import of_drill
@@ -36,12 +38,14 @@ def main() -> int:
     from table import lines
 
     options = _options()
-    both = not (options.engine or options.drill or options.clone)
+    all_of_them = not (options.engine or options.drill or options.chaos or options.clone)
     rows = machine()
-    if options.engine or both:
+    if options.engine or all_of_them:
         rows += [*of_first_step.rows(), *of_orders.rows(), *of_engine.rows()]
-    if options.drill or both:
+    if options.drill or all_of_them:
         rows += [*of_command_line.starting_up(), *of_drill.a_drill()]
+    if options.chaos or all_of_them:
+        rows += of_abort.rows()
     if options.clone:
         rows += of_clone.clone_to_demo()
     rows.append(("load average after", f"{os.getloadavg()[0]:.1f}", ""))
@@ -64,6 +68,7 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m tests.benchmarks", description="Measure drkit on this machine.")
     parser.add_argument("--engine", action="store_true", help="the engine beside the floor of its contract")
     parser.add_argument("--drill", action="store_true", help="the command line, and a region's loss in the sandbox")
+    parser.add_argument("--chaos", action="store_true", help="how soon a breach is reverted")
     parser.add_argument("--clone", action="store_true", help="from a fresh clone to the end of the demo")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     return parser.parse_args()
