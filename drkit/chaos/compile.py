@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from drkit.catalog import Action, Catalog, Entry
+from drkit.engine.gates import CONSENT_ROLE
 from drkit.errors import CatalogError, Refused
 from drkit.model.inventory import Member
 from drkit.model.params import Use
@@ -24,8 +25,6 @@ HEAL: Final = "heal-"
 HOLD: Final = "hold-"
 WAIT: Final = "wait-"
 CONSENT: Final = "consent-"
-#: Who consents to what cannot be healed; no recorded policy may answer for it.
-CONSENT_ROLE: Final = "chaos-owner"
 #: A fault that is held for its `duration` is healed by us; the lease is for when we are not there.
 LEASE_MARGIN_S: Final = 10.0
 

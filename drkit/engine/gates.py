@@ -14,6 +14,8 @@ from drkit.model.params import Params
 from drkit.model.values import Duration, Json, digest, parse_duration
 
 POLICY = "drill policy"
+#: Who consents to breaking what cannot be healed: always persons, never a recorded answer.
+CONSENT_ROLE = "chaos-owner"
 
 
 class Escalation(BaseModel):
@@ -135,7 +137,7 @@ def answering(by: Mapping[str, Json], asked: Sequence[str]) -> str:
 
 def policy_answer(policy: Mapping[str, Json] | None, role: str | None) -> tuple[str, str, str] | None:
     """A drill's recorded answer for a role: `approve` or `reject`, the policy's name, the reason. None: ask people."""
-    if policy is None or role is None:
+    if policy is None or role is None or role == CONSENT_ROLE:
         return None
     recorded = policy.get(role, policy.get("*"))
     if isinstance(recorded, dict):

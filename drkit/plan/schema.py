@@ -24,6 +24,10 @@ _REFERENCE = {"type": "string", "pattern": REFERENCE_PATTERN}
 Wanted = Callable[[Entry], bool]
 
 
+#: Parameter of a fault that the name of its target is for.
+FILLED = "host"
+
+
 def schema(kind: str, catalog: Catalog | None = None) -> dict[str, Any]:
     """The schema of `runbook` or `scenario` files. UsageError for another kind."""
     if kind not in KINDS:
@@ -98,6 +102,8 @@ def _parameters(name: str, entry: Entry) -> dict[str, Any]:
     """Definitions for one entry's parameters, under names that no other entry has."""
     own = copy.deepcopy(entry.params.model_json_schema())
     inner = own.pop("$defs", {})
+    if _is_fault(entry):  # what `on:` fills in need not be written; the file's own check knows when it must be
+        own["required"] = [each for each in own.get("required", []) if each != FILLED]
     prefix = _named(name)
     definitions = {f"{prefix}.{each}": _open(part, prefix) for each, part in inner.items()}
     top = _open(own, prefix)

@@ -11,6 +11,7 @@ from annotated_types import Ge
 from drkit.catalog import Catalog, Gate, action, fault, probe
 from drkit.context import Context
 from drkit.model.environment import Environment, Person, Site
+from drkit.model.faults import Leased
 from drkit.model.observation import Observation
 from drkit.model.paper import Paper
 from drkit.model.params import Params, SiteName, Use
@@ -130,19 +131,33 @@ def promote_by_hand(p: Cluster, paper: Paper) -> str:
     return f"dbctl promote {p.cluster} --at {paper.site(p.region).name}"
 
 
-@fault("db.cut", observe=writer)
-async def cut(ctx: Context, p: Cluster, before: Writer) -> None:
+class Cut(Cluster, Leased):
+    """A cluster that is to be cut off."""
+
+
+@fault("db.cut", observe=writer, lease="the test")
+async def cut(ctx: Context, p: Cut, before: Writer) -> None:
     """Cut a cluster off."""
 
 
 @cut.check
-def is_cut(p: Cluster, now: Writer) -> bool:
+def is_cut(p: Cut, now: Writer) -> bool:
     return not now.writable
 
 
-@cut.undo
-def mend(p: Cluster, before: Writer, after: Writer | None) -> Use | None:
-    return cut.use(p)
+@cut.healed_by
+async def mend(ctx: Context, p: Cut, before: Writer) -> None:
+    """Connect it again."""
+
+
+@fault("db.lose", observe=writer, irreversible="what was on it is gone for good")
+async def lose(ctx: Context, p: Cluster, before: Writer) -> None:
+    """Lose a cluster."""
+
+
+@lose.check
+def is_lost(p: Cluster, now: Writer) -> bool:
+    return not now.writable
 
 
 class Ask(Params):
@@ -162,9 +177,9 @@ approve = Gate("ask.approve", Ask, doc="Wait until a person in a role has approv
 def catalog() -> Catalog:
     """A catalog of these entries beside what is installed."""
     catalog = Catalog()
-    catalog._entries.update(
-        {each.name: each for each in (replicas, scale, writer, fence, promote, freeze, cut, approve)}
-    )
+    assert cut.heal is not None
+    known = (replicas, scale, writer, fence, promote, freeze, cut, cut.heal, lose, approve)
+    catalog._entries.update({each.name: each for each in known})
     return catalog
 
 
