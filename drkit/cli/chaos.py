@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drkit.cli import compose, drill, seen
+from drkit.cli import author, compose, drill, seen, toolkit
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
 from drkit.cli.steer import order
@@ -40,13 +40,51 @@ def run(
     dry_run: drill.DryRun = False,
     detach: drill.Detach = False,
     foreground: drill.Foreground = False,
+    rollback_strategy: toolkit.RollbackOption = None,
+    hypothesis_strategy: toolkit.HypothesisOption = None,
+    frequency: toolkit.FrequencyOption = 1.0,
+    fail_fast: toolkit.FailFastOption = False,
+    var: toolkit.VarOption = None,
+    var_file: toolkit.VarFileOption = None,
+    journal_path: toolkit.JournalOption = None,
+    deadline: toolkit.DeadlineOption = None,
 ) -> None:
-    """Inject a scenario's faults, without a runbook. `drkit chaos stop --all` heals what it leaves."""
+    """Inject a scenario's faults, without a runbook; or run a Chaos Toolkit experiment (`drkit help experiments`).
+
+    `drkit chaos stop --all` heals what it leaves.
+    """
+    wishes = toolkit.Wishes(
+        rollback_strategy, hypothesis_strategy, frequency, fail_fast, tuple(var or ()), tuple(var_file or ()),
+        journal_path, deadline,
+    )  # fmt: skip
+    if toolkit.is_experiment(scenario):
+        ended = toolkit.run(
+            ctx.obj, Path(scenario), wishes, confirm=confirm, allow_production=allow_production, dry_run=dry_run,
+            detach=detach,
+        )  # fmt: skip
+        raise typer.Exit(int(ended))
+    wishes.refuse()
     code = drill.rehearse(
         ctx.obj, scenario, None, changes, confirm=confirm, allow_production=allow_production, dry_run=dry_run,
         detach=detach, foreground=foreground, kind="run",
     )  # fmt: skip
     raise typer.Exit(int(code))
+
+
+@group.command("validate")
+def validate(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(help="An experiment or a scenario.")],
+    var: toolkit.VarOption = None,
+    var_file: toolkit.VarFileOption = None,
+) -> None:
+    """Check an experiment or a scenario: every mistake at once. Nothing that it names is run or imported."""
+    wishes = toolkit.Wishes(var=tuple(var or ()), var_file=tuple(var_file or ()))
+    if toolkit.is_experiment(str(path)):
+        toolkit.validate(ctx.obj, path, wishes)
+        return
+    wishes.refuse()
+    author.validate(ctx, [path])
 
 
 @group.command("lever")
@@ -86,9 +124,13 @@ def leftovers(ctx: typer.Context) -> None:
 
     A target that does not answer may hold some: it is named, and counts.
     """
+    from drkit.model.faults import joined
+
     settings: Settings = ctx.obj
-    environment = environments.load(settings)
-    found = look(environment)
+    found = toolkit.leftovers()
+    environment = _environment(settings, needed=not found.markers)
+    if environment is not None:
+        found = joined([look(environment), found])
     settings.say.result(
         {"schema": "drkit.leftovers/1", **found.model_dump(mode="json", exclude={"answered_by"})},
         lambda: settings.say.table(
@@ -98,9 +140,10 @@ def leftovers(ctx: typer.Context) -> None:
     )
     for silent in found.silent:
         settings.say.warn(f"Unknown what is left there: {silent}")
+    where = f" --env {environment.name}" if environment is not None else ""
     if found.markers:
-        settings.say.next(f"drkit chaos stop --all --env {environment.name}")
-    elif not found.silent:
+        settings.say.next(f"drkit chaos stop --all{where}")
+    elif not found.silent and environment is not None:
         settings.say.note(f"Nothing is left broken in {environment.name}.")
     if found.markers or found.silent:
         raise typer.Exit(int(Exit.FAILED))
@@ -118,7 +161,10 @@ def stop(
     settings: Settings = ctx.obj
     if everything == (run is not None):
         raise UsageError("say which: --all, or --run RUN", hint="drkit chaos stop --all")
-    environment = environments.load(settings)
+    rolled_back = toolkit.stop(settings, run)
+    environment = _environment(settings, needed=not rolled_back)
+    if environment is None:
+        return
     for going in drills(environment):
         if run in (None, going):
             settings.say.note(f"Ending {going}, which goes on")
@@ -135,6 +181,16 @@ def stop(
     if not markers:
         settings.say.note(f"Nothing is left broken in {environment.name}, as far as it answers.")
     raise typer.Exit(int(Exit.FAILED if (markers or found.silent) and code is Exit.DONE else code))
+
+
+def _environment(settings: Settings, *, needed: bool) -> Environment | None:
+    """The environment; None if none was named and none is needed, because experiments need none."""
+    try:
+        return environments.load(settings)
+    except UsageError:
+        if needed or settings.env is not None:
+            raise
+        return None
 
 
 def look(environment: Environment) -> Markers:

@@ -85,7 +85,7 @@ class OrderDesk:
         path = self._folder.socket
         path.unlink(missing_ok=True)  # of a runner that was killed: the journal's lock says that it is gone
         try:
-            with _short(path) as name:
+            with short_name(path) as name:
                 listener = await anyio.create_unix_listener(name, mode=socket_mode(path.parent))
         except OSError as error:
             raise JournalError(f"orders cannot be taken at {path}: {error}", state="Nothing was changed.") from error
@@ -130,9 +130,9 @@ class OrderDesk:
                 return  # whoever asked has gone; what was ordered is in the inbox or was never understood
 
     async def _take(self, stream: SocketStream) -> Reply:
-        uid = _peer(stream.extra(SocketAttribute.raw_socket))
+        uid = peer_uid(stream.extra(SocketAttribute.raw_socket))
         try:
-            order = _order(await _read_line(stream), identity(self._people, uid, "unix socket peer"))
+            order = order_of(await _read_line(stream), identity(self._people, uid, "unix socket peer"))
         except TimeoutError:
             return Reply("refused", f"nothing was said within {_ANSWER_WITHIN_S:g} s")
         except JournalError as error:
@@ -198,7 +198,7 @@ def queue(folder: RunFolder, people: Sequence[Person] = ()) -> list[Queued]:
     for path in sorted(folder.spool.glob("[0-9]*.json")):
         try:
             owner, data = path.stat().st_uid, path.read_bytes()
-            order = _order(data, identity(people, owner, "owner of the spooled order"))
+            order = order_of(data, identity(people, owner, "owner of the spooled order"))
         except (FileNotFoundError, JournalError):
             continue  # taken by somebody else in this moment, or not written by drkit
         found.append(Queued(path, order, str(json.loads(data).get("at", ""))))
@@ -221,7 +221,7 @@ def _deliver(folder: RunFolder, order: Order) -> Reply | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wire:
         wire.settimeout(_ANSWER_WITHIN_S + 1)
         try:
-            with _short(folder.socket) as name:
+            with short_name(folder.socket) as name:
                 wire.connect(name)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
@@ -237,7 +237,7 @@ def _deliver(folder: RunFolder, order: Order) -> Reply | None:
     return Reply(answer["answer"], answer["why"])
 
 
-def _order(data: bytes, by: dict[str, Json]) -> Order:
+def order_of(data: bytes, by: dict[str, Json]) -> Order:
     """What was sent, with who really sent it. JournalError if it is not an order."""
     try:
         message = json.loads(data)
@@ -251,7 +251,7 @@ def _order(data: bytes, by: dict[str, Json]) -> Order:
     return replace(fact, by=by, t=0.0)
 
 
-def _peer(raw: socket.socket) -> int:
+def peer_uid(raw: socket.socket) -> int:
     """Uid of the other end, from the kernel."""
     _, uid, _ = struct.unpack("3i", raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return int(uid)
@@ -266,7 +266,7 @@ async def _read_line(stream: SocketStream) -> bytes:
 
 
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_name(path: Path) -> Iterator[str]:
     """A name for a socket that fits into its address (108 bytes): through a descriptor of its folder if need be."""
     if len(os.fsencode(path)) <= _PATH_MAX:
         yield str(path)

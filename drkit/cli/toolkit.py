@@ -1,0 +1,404 @@
+"""Chaos Toolkit's experiments on the command line: what `drkit chaos` does when it is given one of their files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drkit.cli.settings import Settings, duration
+from drkit.errors import DrkitError, Exit, FileError, Mistake, UsageError
+
+if TYPE_CHECKING:
+    from drkit.chaos.toolkit.ending import Ended
+    from drkit.chaos.toolkit.leftover import Left
+    from drkit.chaos.toolkit.locks import Hold
+    from drkit.chaos.toolkit.model import Experiment
+    from drkit.chaos.toolkit.opening import Options
+    from drkit.chaos.toolkit.values import Values
+    from drkit.engine.runs import RunFolder
+    from drkit.model.environment import Environment
+    from drkit.model.events import Row
+    from drkit.model.faults import Markers
+
+_DRKIT = re.compile(r"^[\"']?(apiVersion|kind)[\"']?\s*:", re.MULTILINE)
+
+RollbackOption = Annotated[
+    str | None, typer.Option("--rollback-strategy", help="always (default), default, deviated or never.")
+]
+HypothesisOption = Annotated[str | None, typer.Option("--hypothesis-strategy", help="When steady state is checked.")]
+FrequencyOption = Annotated[float, typer.Option("--hypothesis-frequency", help="Seconds between checks in the method.")]
+FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="End when a check in the method is not met.")]
+VarOption = Annotated[list[str] | None, typer.Option("--var", metavar="NAME[:TYPE]=VALUE", help="Configuration value.")]
+VarFileOption = Annotated[list[Path] | None, typer.Option("--var-file", help="Configuration and secrets; or a .env.")]
+JournalOption = Annotated[Path | None, typer.Option("--journal-path", help="A copy of the journal, in their shape.")]
+DeadlineOption = Annotated[
+    str | None, typer.Option("--deadline", metavar="DUR", help="Limit of an activity that has none (1h).")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was typed that only an experiment knows."""
+
+    rollback_strategy: str | None = None
+    hypothesis_strategy: str | None = None
+    frequency_s: float = 1.0
+    fail_fast: bool = False
+    var: tuple[str, ...] = ()
+    var_file: tuple[Path, ...] = ()
+    journal_path: Path | None = None
+    deadline: str | None = None
+
+    def refuse(self) -> None:
+        """UsageError if any was typed: this is a scenario of drkit's own."""
+        if self != Wishes():
+            raise UsageError("these options are for Chaos Toolkit's experiments, and this is a scenario")
+
+
+def is_experiment(name: str) -> bool:
+    """A file in JSON, or in YAML that is no drkit file."""
+    path = Path(name)
+    if path.suffix == ".json":
+        return True
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return False
+    return _DRKIT.search(path.read_text(encoding="utf-8", errors="replace")) is None
+
+
+def run(
+    settings: Settings, path: Path, wishes: Wishes, *, confirm: str | None, allow_production: bool, dry_run: bool,
+    detach: bool,
+) -> Exit:  # fmt: skip
+    """Read, check, confirm and carry out one experiment in this process."""
+    from drkit import __version__
+    from drkit.chaos.toolkit import opening, running
+    from drkit.engine import runs
+
+    if detach:
+        raise UsageError("an experiment runs in the foreground", hint=f"nohup drkit chaos run {path} &")
+    given = _given(wishes)
+    experiment = _read(settings, path, given)
+    options = _options(experiment, wishes)
+    environment = _environment(settings)
+    if dry_run:
+        _plan(settings, experiment, options)
+        return Exit.DONE
+    _permit(settings, experiment, environment, confirm, allow_production)
+    values = _values(settings, experiment, given)
+    running.check_controls(experiment, values)
+    experiment = running.titled(experiment, values)
+    folder = runs.new()
+    try:
+        hold = _hold(environment, experiment, folder)
+        by = _me(environment)
+        stated = opening.local() if environment is None else environment.model_dump(mode="json", by_alias=True)
+        opened = opening.open_run(folder, experiment, stated, by, options, given[0], __version__)
+    except BaseException:
+        folder.discard()
+        raise
+    settings.say.note(f"Starting run {folder.id}: {experiment.title}")
+    show = running.Show(row=lambda row: _tell(settings, experiment, row), warn=settings.say.warn)
+    also = wishes.journal_path
+    ended = running.carry_out(folder, experiment, values, options, opened, hold, show=show, also=also)
+    _conclude(settings, folder, experiment, ended)
+    return ended.exit_code
+
+
+def validate(settings: Settings, path: Path, wishes: Wishes) -> None:
+    """Say whether this file can be run; nothing in it is run or imported."""
+    experiment = _read(settings, path, _given(wishes))
+    count = len(list(experiment.activities()))
+    settings.say.result(
+        {"file": str(path), "ok": True, "title": experiment.title, "activities": count},
+        lambda: settings.say.line(f"{path}: valid, {count} activities"),
+    )
+
+
+def leftovers() -> Markers:
+    """What experiments of this machine did and nobody undid."""
+    from drkit.chaos.toolkit.course import FAULT
+    from drkit.chaos.toolkit.leftover import all_left
+    from drkit.model.faults import Marker, Markers
+
+    found = [
+        Marker(
+            key=left.run, fault=FAULT, params={"title": left.title, "rollbacks": left.rollbacks}, where="this machine",
+            run=left.run, step=", ".join(left.actions), state="injected" if left.alive else "overdue",
+        )
+        for left in all_left()
+    ]  # fmt: skip
+    return Markers(markers=tuple(found))
+
+
+def stop(settings: Settings, run: str | None) -> bool:
+    """Roll back what experiments left, of one run or of all; whether there was anything. DrkitError for what stays."""
+    from drkit.chaos.toolkit.leftover import left_in
+    from drkit.engine import runs
+
+    stuck: list[str] = []
+    found = False
+    for folder in runs.all_runs():
+        left = left_in(folder) if run in (None, folder.id) else None
+        if left is None:
+            continue
+        found = True
+        if left.alive:
+            _abort(settings, folder)
+            left = left_in(folder)
+        if left is not None:
+            stuck += _roll_back(settings, folder, left)
+    if stuck:
+        raise DrkitError(
+            "what experiments left is not all undone\n" + "\n".join(stuck),
+            state="What is named here is still there.", hint="drkit chaos leftovers",
+        )  # fmt: skip
+    return found
+
+
+def _roll_back(settings: Settings, folder: RunFolder, left: Left) -> list[str]:
+    from drkit.chaos.toolkit import reading
+    from drkit.chaos.toolkit.opening import kept_in
+    from drkit.chaos.toolkit.rescue import roll_back
+
+    kept = kept_in(folder)
+    assert kept is not None  # it is an experiment's folder: something was left in it
+    if not left.rollbacks:
+        settings.say.warn(
+            f"{left.run} ({left.title}): no rollbacks are declared; undo by hand: {', '.join(left.actions)}"
+        )
+    os.chdir(kept.cwd if Path(kept.cwd).is_dir() else "/")
+    if kept.whole:
+        experiment = reading.from_data(kept.data, kept.path, kept.digest, (kept.configuration, {})).experiment
+    else:
+        experiment = reading.load(Path(kept.path), (kept.configuration, {})).experiment
+        if experiment.digest != kept.digest:
+            why = "holds secrets, so that no copy was kept, and has changed since"
+            return [f"{left.run}: {kept.path} {why}: undo by hand {', '.join(left.actions)}"]
+    values = _values(settings, experiment, (kept.configuration, {}))
+    settings.say.note(f"Rolling {left.run} back: {left.title}")
+    by = str(_me(None)["name"])
+    failures = roll_back(
+        folder, experiment, values, by=by, why=f"drkit chaos stop by {by}", deadline_s=kept.deadline_s,
+        tell=lambda row: _tell(settings, experiment, row), warn=settings.say.warn,
+    )  # fmt: skip
+    return [f"{left.run}: rollback {failure}" for failure in failures]
+
+
+def _abort(settings: Settings, folder: RunFolder) -> None:
+    """End a run that goes on, or whose dead-man is at work; waits until it is over."""
+    import time
+
+    from drkit.cli.steer import order
+    from drkit.engine.runs import alive
+
+    settings.say.note(f"Ending {folder.id}, which goes on")
+    order(folder, "abort", reason="drkit chaos stop")
+    deadline = time.monotonic() + 60
+    while alive(folder):
+        if time.monotonic() > deadline:
+            raise DrkitError(f"{folder.id} has not ended within a minute", hint=f"drkit status {folder.id}")
+        time.sleep(0.1)
+
+
+def _read(settings: Settings, path: Path, given: tuple[dict[str, Any], dict[str, Any]]) -> Experiment:
+    from drkit.chaos.toolkit.reading import load
+
+    read = load(path, given)
+    for warning in read.warnings:
+        hint = f"   ({warning.hint})" if warning.hint else ""
+        settings.say.warn(f"warning: {warning}{hint}")
+    return read.experiment
+
+
+def _options(experiment: Experiment, wishes: Wishes) -> Options:
+    """What was typed, else what the file says, else what is safe."""
+    from drkit.chaos.toolkit.opening import Options
+    from drkit.chaos.toolkit.reading import HYPOTHESIS_STRATEGIES, ROLLBACK_STRATEGIES
+
+    rollbacks = wishes.rollback_strategy or experiment.rollback_strategy or "always"
+    hypothesis = wishes.hypothesis_strategy or experiment.hypothesis_strategy or "default"
+    for flag, word, known in (
+        ("--rollback-strategy", rollbacks, ROLLBACK_STRATEGIES),
+        ("--hypothesis-strategy", hypothesis, HYPOTHESIS_STRATEGIES),
+    ):
+        if word not in known:
+            raise UsageError(f"{flag} {word} is none of {', '.join(known)}")
+    if wishes.frequency_s <= 0:
+        raise UsageError("--hypothesis-frequency must be more than 0 seconds")
+    deadline_s = duration(wishes.deadline, "--deadline") if wishes.deadline else Options().deadline_s
+    return Options(hypothesis, rollbacks, wishes.frequency_s, wishes.fail_fast, deadline_s)
+
+
+def _given(wishes: Wishes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configuration and secrets from `--var` and `--var-file`. UsageError for what is none."""
+    from drkit.chaos.toolkit.values import converted
+
+    configuration: dict[str, Any] = {}
+    secrets: dict[str, Any] = {}
+    for path in wishes.var_file:
+        told = _variables(path)
+        configuration |= told.get("configuration") or {}
+        secrets |= told.get("secrets") or {}
+    for word in wishes.var:
+        name, is_one, value = word.partition("=")
+        name, _, kind = name.partition(":")
+        if not is_one or not name:
+            raise UsageError(f'--var "{word}" is not NAME=VALUE or NAME:TYPE=VALUE')
+        try:
+            configuration[name] = converted(kind or None, value)
+        except ValueError as error:
+            raise UsageError(f'--var "{word}": {error}') from error
+    return configuration, secrets
+
+
+def _variables(path: Path) -> Mapping[str, Any]:
+    """A file of variables: JSON or YAML with `configuration` and `secrets`, else `NAME=VALUE` lines for the environment."""
+    if path.suffix in (".json", ".yaml", ".yml"):
+        from drkit.chaos.toolkit.document import read
+
+        data = read(path).data
+        if not isinstance(data, dict):
+            raise FileError([Mistake(str(path), 1, 1, "a file of variables is a mapping of configuration and secrets")])
+        return data
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--var-file {path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            name, is_one, value = line.strip().partition("=")
+            if not is_one:
+                raise FileError([Mistake(str(path), number, 1, "a line of variables is NAME=VALUE")])
+            os.environ[name] = value
+    return {}
+
+
+def _values(settings: Settings, experiment: Experiment, given: tuple[dict[str, Any], dict[str, Any]]) -> Values:
+    """Configuration and secrets, resolved. PreflightFailed for what cannot be had."""
+    from drkit.chaos.toolkit.resolving import resolve
+
+    return resolve(experiment, given, warn=settings.say.warn)
+
+
+def _environment(settings: Settings) -> Environment | None:
+    """The environment that was named; an experiment needs none."""
+    if settings.env is None:
+        return None
+    from drkit.cli import environment as environments
+
+    return environments.load(settings)
+
+
+def _permit(
+    settings: Settings, experiment: Experiment, environment: Environment | None, confirm: str | None,
+    allow_production: bool,
+) -> None:  # fmt: skip
+    """Nothing is broken in a named environment unasked."""
+    if environment is None or environment.kind == "sandbox":
+        return
+    from drkit.cli import asking
+    from drkit.errors import Refused
+
+    if environment.kind == "production" and not allow_production:
+        raise Refused(
+            f"{environment.name} is production: nothing is broken there unasked", hint="add --allow-production"
+        )
+    what = f'"{experiment.title}" will break things in {environment.name.upper()}, on purpose.'
+    asking.confirmed(settings, what, environment.name, "--confirm", confirm)
+
+
+def _hold(environment: Environment | None, experiment: Experiment, folder: RunFolder) -> Hold:
+    from drkit.chaos.toolkit.locks import EnvironmentLock, MachineLock
+    from drkit.engine.runs import state_home
+
+    if environment is None:
+        return MachineLock(state_home() / "locks", experiment.title, folder.id)
+    from drkit.providers.objects import open_objects
+
+    return EnvironmentLock(environment, open_objects(environment), folder.id)
+
+
+def _me(environment: Environment | None) -> dict[str, Any]:
+    from drkit.engine.identity import login
+
+    if environment is None:
+        return {"name": login(), "uid": os.getuid(), "how": "terminal", "roles": []}
+    from drkit.cli import launch
+
+    return launch.me(environment)
+
+
+def _plan(settings: Settings, experiment: Experiment, options: Options) -> None:
+    """What would be done."""
+    from drkit.chaos.toolkit.opening import local, plan_of
+
+    plan = plan_of(experiment, local(), "")
+    rows = [(step["id"], step["kind"], step["title"], step["params"]["calls"]) for step in plan["steps"]]
+    told = {"title": experiment.title, "rollbacks": options.rollbacks, "steps": plan["steps"]}
+    settings.say.result(told, lambda: settings.say.table(("step", "kind", "what", "calls"), rows))
+    settings.say.note("Dry run: nothing was run.")
+
+
+def _tell(settings: Settings, experiment: Experiment, row: Row) -> None:
+    """One line for what people want to know."""
+    from drkit.model import events as e
+
+    if settings.output == "jsonl":
+        from drkit.cli.say import write
+        from drkit.model.values import canonical
+
+        write(canonical(row.to_json()).decode())
+        return
+    if settings.output != "text" or settings.verbosity < 0:
+        return
+    fact = row.fact
+    titles = {step: f"{step}  {activity.name}" for step, _, activity in experiment.steps()}
+    told: tuple[str, str] | None = None
+    if isinstance(fact, e.Prepared):
+        told = "RUN", titles[fact.step]
+    elif isinstance(fact, e.Done):
+        told = "OK", f"{titles[fact.step]}  {_shown((fact.after or {}).get('value'))}"
+    elif isinstance(fact, e.Failed):
+        told = "FAIL", f"{titles[fact.step]}  {fact.error}"
+    elif isinstance(fact, e.FaultChanged) and fact.state in ("armed", "healed", "failed"):
+        told = "FAULT", fact.state
+    elif isinstance(fact, e.Finished):
+        told = "END", fact.outcome + (f": {fact.why}" if fact.why else "")
+    if told is not None:
+        settings.say.line(f"{row.at[11:19]} {told[0]:<5} {told[1]}".rstrip())
+
+
+def _shown(value: Any) -> str:
+    text = "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _conclude(settings: Settings, folder: RunFolder, experiment: Experiment, ended: Ended) -> None:
+    """How it ended, and where it is written down."""
+    from drkit.chaos.toolkit.ending import JOURNAL
+
+    status = "deviated" if ended.deviated else ended.status
+    told = {
+        "schema": "drkit.experiment/1", "run": folder.id, "title": experiment.title, "status": ended.status,
+        "deviated": ended.deviated, "steady_state_before": ended.gate, "why": ended.why or None,
+        "rolled_back": ended.rolled_back, "failed_rollbacks": ended.failures,
+        "journal": str(folder.path / JOURNAL),
+    }  # fmt: skip
+
+    def text() -> None:
+        settings.say.line(f"{status}: {experiment.title}" + (f"  ({ended.why})" if ended.why else ""))
+        settings.say.line(f"Journal: {folder.path / JOURNAL}")
+
+    if settings.output != "jsonl":
+        settings.say.result(told, text)
+    commands: Sequence[str] = [f"drkit events {folder.id}", f"drkit evidence verify {folder.id}"]
+    if ended.failures or (ended.acted and experiment.rollbacks and not ended.rolled_back):
+        commands = [f"drkit chaos stop --run {folder.id}"]
+    settings.say.next(*commands)
