@@ -259,7 +259,7 @@ def _given(wishes: Wishes) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _variables(path: Path) -> Mapping[str, Any]:
-    """A file of variables: JSON or YAML with `configuration` and `secrets`, else `NAME=VALUE` lines for the environment."""
+    """Variables: JSON or YAML with `configuration` and `secrets`; else lines `NAME=VALUE`, for the environment."""
     if path.suffix in (".json", ".yaml", ".yml"):
         from drkit.chaos.toolkit.document import read
 

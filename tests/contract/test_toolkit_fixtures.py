@@ -48,8 +48,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         archive.extractall(folder, filter="data")
     tests = next(folder.glob("*/tests"))
     asked = subprocess.run(
-        [sys.executable, str(ASK), str(folder / "results.json")], cwd=tests, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(tests)}, timeout=300,
+        [sys.executable, str(ASK), str(folder / "results.json")], cwd=tests, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(tests)}, timeout=300,
     )  # fmt: skip
     assert asked.returncode == 0, asked.stderr
     yield tests

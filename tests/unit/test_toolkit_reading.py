@@ -54,7 +54,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any] | str, str]] = {
     "no name": (bad(method=[probe(name="")]), "name must not be empty"),
     "no provider": (bad(method=[{"type": "probe", "name": "x"}]), 'an activity needs a "provider"'),
     "odd provider": (provider(type="ssh"), "a provider's type is python, process or http"),
-    "no such command": (provider(type="process", path="no-such-command"), 'the command "no-such-command" cannot be found'),
+    "no such command": (provider(type="process", path="no-such"), 'the command "no-such" cannot be found'),
     "no path": (provider(type="process"), 'a process needs "path"'),
     "no url": (provider(type="http"), 'a request needs "url"'),
     "headers are a list": (provider(type="http", url="http://x", headers=[]), "headers must be a mapping"),

@@ -2,8 +2,8 @@
 
 It is forked from the runner before the runner's first thread and waits on a pipe that only the runner holds: the
 kernel tells it at once when the runner dies, however it dies. Nothing is armed until the runner says so, and the runner
-goes on only when the lease has answered. A runner that says nothing for a whole term (it is stopped, or hangs) is killed
-first, so that it injects nothing when it wakes; so are the activities that were under way.
+goes on only when the lease has answered. A runner that says nothing for a whole term (it is stopped, or hangs) is
+killed first, so that it injects nothing when it wakes; so are the activities that were under way.
 
 The fork knows configuration and secrets from memory: nothing of them is on disk. It dies with a reboot, and then
 `drkit chaos stop` does what it would have done.
