@@ -2,7 +2,7 @@
 
     --engine    the engine beside the floor of its contract (some minutes)
     --drill     the command line, and a region's loss in the sandbox
-    --chaos     how soon a breach is reverted
+    --chaos     how soon a breach is reverted; experiments beside Chaos Toolkit itself (a minute)
     --clone     a fresh clone of this repository to the end of `make demo` (some minutes)
     --json      figures as JSON
 
@@ -29,6 +29,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # h
 def main() -> int:
     """Measure and print. Exit code 1 only if nothing could be measured."""
     import of_abort
+    import of_chaos
     import of_clone  # all of these are found where the line above says
     import of_command_line
     import of_drill
@@ -45,7 +46,7 @@ def main() -> int:
     if options.drill or all_of_them:
         rows += [*of_command_line.starting_up(), *of_drill.a_drill()]
     if options.chaos or all_of_them:
-        rows += of_abort.rows()
+        rows += [*of_abort.rows(), *of_chaos.rows()]
     if options.clone:
         rows += of_clone.clone_to_demo()
     rows.append(("load average after", f"{os.getloadavg()[0]:.1f}", ""))
@@ -68,7 +69,7 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m tests.benchmarks", description="Measure drkit on this machine.")
     parser.add_argument("--engine", action="store_true", help="the engine beside the floor of its contract")
     parser.add_argument("--drill", action="store_true", help="the command line, and a region's loss in the sandbox")
-    parser.add_argument("--chaos", action="store_true", help="how soon a breach is reverted")
+    parser.add_argument("--chaos", action="store_true", help="how soon a breach is reverted; Chaos Toolkit")
     parser.add_argument("--clone", action="store_true", help="from a fresh clone to the end of the demo")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     return parser.parse_args()

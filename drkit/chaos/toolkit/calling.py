@@ -17,7 +17,7 @@ from typing import Any, Final
 from drkit.chaos.toolkit import processes
 from drkit.chaos.toolkit.abort import Abort
 from drkit.chaos.toolkit.child import Child
-from drkit.chaos.toolkit.model import Activity, Http, Process, Python
+from drkit.chaos.toolkit.model import Activity, Http, Process, Provider, Python
 from drkit.chaos.toolkit.outcome import Outcome
 from drkit.chaos.toolkit.values import Values
 
@@ -52,6 +52,10 @@ class Calls:
             )  # fmt: skip
         return self._http(provider, activity, abort)
 
+    def at_once(self, activity: Activity) -> bool:
+        """It changes nothing and is over at once: nothing needs to be settled before."""
+        return _is_at_once(activity.provider)
+
     def close(self) -> None:
         """Leave no process behind."""
         self.child.kill()
@@ -63,7 +67,7 @@ class Calls:
     def _python(self, provider: Python, activity: Activity, abort: Abort) -> Outcome:
         values = self._values
         arguments = values.fill(provider.arguments)
-        if (provider.module, provider.func) in AT_ONCE:
+        if _is_at_once(provider):
             return _at_once(provider, arguments)
         secrets: dict[str, Any] | None = None
         if provider.secrets is not None:
@@ -87,6 +91,10 @@ class Calls:
 
     def _limit(self, own_s: float | None, activity: Activity) -> float:
         return min(each for each in (own_s, activity.timeout_s, self._deadline_s) if each is not None)
+
+
+def _is_at_once(provider: Provider) -> bool:
+    return isinstance(provider, Python) and (provider.module, provider.func) in AT_ONCE
 
 
 def _at_once(provider: Python, arguments: Mapping[str, Any]) -> Outcome:

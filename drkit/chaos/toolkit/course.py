@@ -1,6 +1,7 @@
 """The course of an experiment: steady state, method, steady state, rollbacks. What happens is in the ledger, in order.
 
-An action's intent is durable before it is sent, its result before anything else is. Rollbacks hear of no wish to end:
+An action's intent is durable before it is sent, its result before anything else is sent or waited for: one commit for
+both. Rollbacks hear of no wish to end:
 they are how an experiment ends.
 """
 
@@ -153,6 +154,7 @@ class Course:
         for thread in threads:
             while thread.is_alive():  # in short waits: a signal is handled between them
                 thread.join(0.1)
+        self._settle()
         return failures
 
     def perform(
@@ -172,6 +174,8 @@ class Course:
             self._intend(activity, step, stage)
             if abort.reason is not None:  # it cannot be written down: then it is not sent
                 return Result("failed")
+        elif not calls.at_once(activity):
+            self._settle()
         start, began = datetime.now(UTC), time.monotonic()
         outcome = Outcome("succeeded") if activity.is_dry else calls.call(activity, step, abort)
         took = time.monotonic() - began
@@ -180,7 +184,7 @@ class Course:
         if context is not activity.raw:
             look |= {"activity": plain(context)} if context != activity.raw else {}
         if record:
-            self._tell(step, activity, outcome, result, look, durable=changes)
+            self._tell(step, activity, outcome, result, look)
         if activity.after and outcome.status != "cut":
             self._pause(activity, activity.after, abort)
         if self.controls.any:
@@ -204,9 +208,8 @@ class Course:
             except (JournalError, PreflightFailed) as error:
                 self._stuck(error)
 
-    def _tell(
-        self, step: str, activity: Activity, outcome: Outcome, result: Result, look: dict[str, Any], *, durable: bool
-    ) -> None:
+    def _tell(self, step: str, activity: Activity, outcome: Outcome, result: Result, look: dict[str, Any]) -> None:
+        """Note what became of it. It is durable before anything else is sent or waited for."""
         if result.status == "succeeded":
             self.ledger.note(Done, step=step, attempt=1, after=look)
         else:
@@ -214,15 +217,17 @@ class Course:
             why = result.failure or outcome.error or ""
             look["exception"] = list(outcome.trace) or [why]
             self.ledger.note(Failed, step=step, attempt=1, error=why, world=world, seen=look)
-        if durable and not self._injected and self._acted:
+        if self._acted and not self._injected and activity.kind == "action":
             self._injected = True
             if self.experiment.rollbacks:
                 self.fault("injected")
-        if durable:
-            try:
-                self.ledger.commit()
-            except JournalError as error:
-                self._stuck(error)
+
+    def _settle(self) -> None:
+        """Make durable what was noted."""
+        try:
+            self.ledger.commit()
+        except JournalError as error:
+            self._stuck(error)
 
     def _stuck(self, error: DrkitError) -> None:
         """Nothing is sent that cannot be written down, or undone. What was sent is rolled back all the same."""
@@ -284,10 +289,7 @@ class Course:
         seconds = self.values.fill(said)
         if activity.is_dry or activity.dry == "pause":
             return
-        try:
-            self.ledger.commit()
-        except JournalError as error:
-            self._stuck(error)
+        self._settle()
         abort.wait(float(seconds))
 
 

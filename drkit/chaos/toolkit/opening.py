@@ -74,8 +74,8 @@ def open_run(
         redaction.is_whole(experiment.raw), redaction.undeclared(experiment.raw), dict(configuration),
         options.deadline_s,
     )  # fmt: skip
-    write_durably(folder.path / FILE, json.dumps(asdict(kept), indent=1).encode())
-    write_durably(folder.path / "request.json", json.dumps(request, indent=1).encode())
+    write_durably(folder.path / FILE, json.dumps(asdict(kept)).encode())
+    write_durably(folder.path / "request.json", json.dumps(request).encode())
     return {
         "run": folder.id, "run_kind": "run", "plan": plan, "plan_hash": digest(plan), "drkit": version,
         "catalog": plan["catalog"], "by": by, "host": os.uname().nodename, "wall": request["wall"], "drill": True,
