@@ -87,6 +87,18 @@ def validate(
     author.validate(ctx, [path])
 
 
+@group.command("import")
+def import_(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(help="A Chaos Toolkit experiment.")],
+    on: Annotated[str, typer.Option("--on", metavar="ROLE", help="Role of the hosts that are to be hit.")],
+    out: Annotated[Path | None, typer.Option(help="Write it here instead of printing it.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 2 if anything is not carried over.")] = False,
+) -> None:
+    """Convert an experiment to a scenario, and list what is not carried over."""
+    toolkit.convert(ctx.obj, path, on, out, strict=strict)
+
+
 @group.command("lever")
 def lever(
     ctx: typer.Context,

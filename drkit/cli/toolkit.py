@@ -121,6 +121,38 @@ def validate(settings: Settings, path: Path, wishes: Wishes) -> None:
     )
 
 
+def convert(settings: Settings, path: Path, role: str, out: Path | None, *, strict: bool) -> None:
+    """Write the scenario that means the same, and say what does not come with it. FileError if nothing is left."""
+    from drkit.catalog import Action, Catalog
+    from drkit.chaos.toolkit import document
+    from drkit.chaos.toolkit.conversion import converted
+    from drkit.cli.say import write
+    from drkit.plan.files import check
+    from drkit.plan.yaml import written
+
+    experiment = _read(settings, path, ({}, {}))
+    catalog = Catalog()
+
+    def known(name: str) -> bool:
+        entry = catalog.find(name)
+        return isinstance(entry, Action) and entry.fault
+
+    found = converted(experiment, document.read(path).document, role, known)
+    if found.scenario is None or (strict and found.dropped):
+        raise FileError(found.dropped, hint=f"drkit chaos run {path}")
+    for dropped in found.dropped:
+        settings.say.warn(str(dropped))
+    text = written(found.scenario)
+    if out is None:
+        write(text.rstrip())
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    check(out)
+    settings.say.note(f"Wrote {out}; {len(found.dropped)} parts were not carried over")
+    settings.say.next(f"drkit chaos run {out} --dry-run")
+
+
 def leftovers() -> Markers:
     """What experiments of this machine did and nobody undid."""
     from drkit.chaos.toolkit.course import FAULT

@@ -122,6 +122,21 @@ def parse(raw: bytes, name: str) -> Document:
     return document
 
 
+def written(data: Json) -> str:
+    """Plain data as a YAML document, in the order in which it stands."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 120
+    page = StringIO()
+    yaml.dump(data, page)
+    return page.getvalue()
+
+
 def _problem(error: Any) -> str:
     if "another document" in str(error.problem):
         return "a file holds one document, here a second one begins"

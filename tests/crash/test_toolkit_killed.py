@@ -80,7 +80,7 @@ def test_killed_at_every_write_of_the_journal_it_is_rolled_back(
             assert verify(folder.journal, run=folder.id).problem is None
         assert left_in(folder) is None
         assert words.count("one") <= 1 and words.count("two") <= 1, "no action is repeated"
-    assert kills >= 10
+    assert kills >= 7
     assert log.read_text().split() == ["one", "two", "undo", "sweep"], "the last one was not killed"
 
 
@@ -144,7 +144,7 @@ def test_without_a_lease_stop_knows_what_was_done_and_undoes_it_once(
     left = left_in(folder)
     assert left is not None and left.actions == ("method-1",) and left.rollbacks and not left.alive
     listed = _drkit("chaos", "leftovers", "-o", "json")
-    assert listed.returncode == 10 and folder.id in listed.stdout
+    assert listed.returncode == 1 and folder.id in listed.stdout
     stopped = _drkit("chaos", "stop", "--all")
     assert stopped.returncode == 0, stopped.stderr
     assert log.read_text().split() == ["one", "undo", "sweep"]
