@@ -16,6 +16,7 @@ from drkit.chaos.toolkit.ending import JOURNAL, Ended
 from drkit.chaos.toolkit.leftover import left_in
 from drkit.chaos.toolkit.locks import MachineLock
 from drkit.chaos.toolkit.opening import Options
+from drkit.chaos.toolkit.redaction import Redaction
 from drkit.chaos.toolkit.resolving import resolve
 from drkit.engine import runs
 from drkit.engine.journal import read_rows
@@ -85,7 +86,7 @@ def run(path: Path, folder: RunFolder | None = None, **options: Any) -> Ran:
     folder = folder or runs.new()
     wanted = replace(Options(), **options)
     hold = MachineLock(runs.state_home() / "locks", read.title, folder.id)
-    opened = opening.open_run(folder, read, opening.local(), ME, wanted, {}, __version__)
+    opened = opening.open_run(folder, read, opening.local(), ME, wanted, {}, Redaction(values.secrets), __version__)
     return Ran(folder, running.carry_out(folder, read, values, wanted, opened, hold))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drkit.cli import seen as seeing
+from drkit.cli import toolkit
 from drkit.cli.settings import Settings
 from drkit.errors import JournalError, Refused, UsageError
 
@@ -88,6 +89,11 @@ def _check(look: Seen, begin: str | None, skip: list[str], reason: str | None) -
         raise JournalError(
             f"run {look.folder.id} never began: there is nothing to resume", state="Nothing was changed.",
             hint=f"cat {look.folder.log}",
+        )  # fmt: skip
+    if toolkit.is_run(look.folder):
+        raise Refused(
+            f"run {look.folder.id} is an experiment: it is rolled back, never continued",
+            hint=f"drkit chaos stop --run {look.folder.id}", state="The run stays as it is.",
         )  # fmt: skip
     if look.state.outcome is not None and look.folder.ended() is not None:
         raise Refused(

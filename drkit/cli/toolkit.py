@@ -79,6 +79,7 @@ def run(
     """Read, check, confirm and carry out one experiment in this process."""
     from drkit import __version__
     from drkit.chaos.toolkit import opening, running
+    from drkit.chaos.toolkit.redaction import Redaction
     from drkit.engine import runs
 
     if detach:
@@ -99,7 +100,8 @@ def run(
         hold = _hold(environment, experiment, folder)
         by = _me(environment)
         stated = opening.local() if environment is None else environment.model_dump(mode="json", by_alias=True)
-        opened = opening.open_run(folder, experiment, stated, by, options, given[0], __version__)
+        redaction = Redaction(values.secrets)
+        opened = opening.open_run(folder, experiment, stated, by, options, given[0], redaction, __version__)
     except BaseException:
         folder.discard()
         raise
@@ -151,6 +153,13 @@ def convert(settings: Settings, path: Path, role: str, out: Path | None, *, stri
     check(out)
     settings.say.note(f"Wrote {out}; {len(found.dropped)} parts were not carried over")
     settings.say.next(f"drkit chaos run {out} --dry-run")
+
+
+def is_run(folder: RunFolder) -> bool:
+    """This run is an experiment's."""
+    from drkit.chaos.toolkit.opening import FILE
+
+    return (folder.path / FILE).exists()
 
 
 def leftovers() -> Markers:

@@ -97,7 +97,14 @@ def _ours(path: Path, folder: Path | None) -> Callable[[], object]:
         ledger, abort, values = Ledger(store), Abort(), Values()
         calls = Calls("bench", values)
         course = Course(
-            experiment, "bench", values, ledger, abort, calls, Controls(experiment, values, calls, abort, print)
+            experiment,
+            "bench",
+            values,
+            ledger,
+            abort,
+            abort,
+            calls,
+            Controls(experiment, values, calls, abort, abort, print, ledger.redaction),
         )
         course.method()
         ledger.commit()

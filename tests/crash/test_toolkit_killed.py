@@ -20,8 +20,9 @@ from typing import Any, Literal
 import pytest
 from toolkit_lab import experiment, forked, healed, process, run, written
 
-from drkit.chaos.toolkit import lease
+from drkit.chaos.toolkit import lease, rescue, running
 from drkit.chaos.toolkit.calling import MARK
+from drkit.chaos.toolkit.course import Course
 from drkit.chaos.toolkit.leftover import left_in
 from drkit.engine import runs
 from drkit.engine.evidence import verify
@@ -180,6 +181,27 @@ def test_an_experiment_without_rollbacks_is_named_and_closed(
     assert left_in(folder) is None
 
 
+def test_an_error_that_nobody_foresaw_leaves_the_rollbacks_to_the_lease(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Course, *given: object) -> None:
+        raise RuntimeError("a defect of drkit")
+
+    folder = runs.new()
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="a defect of drkit"):
+        patch.setattr(Course, "skip", broken)
+        rolled_back = rescue.roll_back
+
+        def unbroken(*given: Any, **more: Any) -> list[str]:
+            patch.undo()  # the defect is the runner's alone
+            return rolled_back(*given, **more)
+
+        patch.setattr(running, "roll_back", unbroken)
+        run(written(tmp_path, said(log)), folder)
+    assert healed(folder)
+    assert log.read_text().split() == ["one", "two", "undo", "sweep"]
+
+
 @pytest.mark.parametrize("write", [1, 2, 3, 4, 5, 6, 7])
 def test_a_journal_that_cannot_be_written_stops_effects_and_not_rollbacks(
     write: int, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -249,7 +271,7 @@ def _no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
         def arm(self, term_s: float) -> None:
             """Says yes, and dies."""
 
-        def stand_down(self) -> None:
+        def leave(self, *how: object) -> None:
             """It is dead."""
 
     monkeypatch.setattr(lease, "prepare", lambda *given: Gone())

@@ -20,6 +20,7 @@ from drkit.chaos.toolkit.abort import Abort, Reason
 from drkit.chaos.toolkit.ending import Ended
 from drkit.chaos.toolkit.leftover import left_in
 from drkit.chaos.toolkit.locks import MachineLock
+from drkit.chaos.toolkit.opening import kept_in
 from drkit.engine import orders, runs
 from drkit.engine.evidence import verify
 from drkit.errors import Exit, Locked, PreflightFailed
@@ -216,6 +217,38 @@ def test_a_secret_is_never_written_down(tmp_path: Path, capfd: pytest.CaptureFix
         if path.is_file():
             assert secret.encode() not in path.read_bytes(), path
     assert secret not in "".join(capfd.readouterr())
+
+
+def test_a_secret_is_hidden_wherever_the_file_repeats_it_and_in_why_it_failed(tmp_path: Path) -> None:
+    secret = "hunter2-and-more"
+    said = experiment(
+        secrets={"app": {"token": secret}},
+        method=[
+            {"type": "action", "name": "call", "provider": {"type": "process", "path": "echo", "arguments": [secret]}}
+        ],
+        rollbacks=[process("undo", f"echo {secret} >&2; exit 1")],
+    )
+    ran = run(written(tmp_path, said))
+    assert ran.ended.failures == ["undo: exit code 1: [redacted]"]
+    for path in ran.folder.path.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+    kept = kept_in(ran.folder)
+    assert kept is not None and not kept.whole, "the copy alone would not do to roll back"
+
+
+def test_a_secret_that_a_control_finds_out_is_hidden_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finds = (
+        "def before_experiment_control(context, secrets, **kwargs):\n    secrets['found'] = {'key': 'found-out-late'}\n"
+    )
+    (tmp_path / "finder.py").write_text(finds)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    control = {"name": "finder", "provider": {"type": "python", "module": "finder"}}
+    probe = {**process("told", "", "probe")}
+    probe["provider"] = {"type": "process", "path": "echo", "arguments": ["${key}"]}
+    ran = run(written(tmp_path, experiment(controls=[control], method=[probe])))
+    assert ran.journal["run"][0]["output"]["stdout"] == "[redacted]\n"
 
 
 def test_two_runs_of_one_experiment_never_overlap(tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def signals_to(abort: Abort) -> Iterator[None]:
     def handler(number: int, frame: object) -> None:
         abort.call(Reason(SIGNALS[signal.Signals(number)], rollbacks=number != signal.SIGUSR2))
 
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    # What whoever started us had ignored (nohup, a shell's background job) stays ignored.
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from drkit.chaos.toolkit.abort import Abort, Reason
 from drkit.chaos.toolkit.calling import Calls
 from drkit.chaos.toolkit.model import Control, Experiment
+from drkit.chaos.toolkit.redaction import Redaction
 from drkit.chaos.toolkit.values import Values
 
 Level = Literal["experiment", "hypothesis", "method", "rollback", "activity"]
@@ -23,10 +24,13 @@ class Controls:
     """All controls of one run. `raw` is the experiment as controls see and change it."""
 
     def __init__(
-        self, experiment: Experiment, values: Values, calls: Calls, abort: Abort, warn: Callable[[str], None]
-    ) -> None:
+        self, experiment: Experiment, values: Values, calls: Calls, abort: Abort, calm: Abort,
+        warn: Callable[[str], None], redaction: Redaction,
+    ) -> None:  # fmt: skip
+        """`calm`: never calls for the end, because controls are called then too."""
         self._top, self._all = experiment.controls, experiment.all_controls
         self._values, self._calls, self._abort, self._warn = values, calls, abort, warn
+        self._calm, self._redaction = calm, redaction
         self.raw = deepcopy(experiment.raw) if self._all else experiment.raw
 
     @property
@@ -82,7 +86,7 @@ class Controls:
             "verb": "control", "module": control.module, "func": func, "given": told,
             "arguments": values.fill(control.arguments) if func != "cleanup_control" else {},
         }  # fmt: skip
-        outcome, frame = self._calls.child.ask(call, timeout_s=_LIMIT_S, abort=Abort())
+        outcome, frame = self._calls.child.ask(call, timeout_s=_LIMIT_S, abort=self._calm)
         if outcome.status == "exit":
             self._abort.call(Reason(f"interrupted by the control {control.name}: {outcome.error}"))
         elif outcome.status != "succeeded":
@@ -92,6 +96,7 @@ class Controls:
         else:
             changed = frame["given"]
             values.configuration, values.secrets = changed["configuration"] or {}, changed["secrets"] or {}
+            self._redaction.hide(values.secrets)
             given.update({key: changed[key] for key in given})
         return None
 

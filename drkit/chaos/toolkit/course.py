@@ -37,6 +37,8 @@ class Result:
     output: Any = None
     met: bool | None = None
     failure: str | None = None
+    entry: dict[str, Any] = field(default_factory=dict)
+    """As Chaos Toolkit's journal has it."""
 
 
 @dataclass
@@ -44,6 +46,8 @@ class State:
     """One check of the hypothesis."""
 
     met: bool
+    probes: list[dict[str, Any]]
+    """Entries of those that were asked."""
     failed: bool = False
     """A probe could not even be carried out."""
     why: str = ""
@@ -58,6 +62,8 @@ class Course:
     values: Values
     ledger: Ledger
     abort: Abort
+    calm: Abort
+    """Never calls for the end: for rollbacks."""
     calls: Calls
     controls: Controls
     before_first_action: Callable[[], None] = lambda: None
@@ -77,27 +83,28 @@ class Course:
         """Check it; ends at the first probe that fails or is out of its tolerance."""
         said = self.experiment.hypothesis
         assert said is not None  # callers look
-        told: dict[str, Any] = {"steady_state_met": None, "probes": []}
         context = dict(said.raw)
         self.controls.around("hypothesis", "before", context, said.controls)
         state = self._check(said, stage, calls or self.calls, record)
-        told["steady_state_met"] = state.met
+        told = {"steady_state_met": state.met, "probes": state.probes}
         self.controls.around("hypothesis", "after", context, said.controls, told)
         return state
 
     def method(self) -> None:
         """Every activity, in order; those in the background beside what follows."""
         self.controls.around("method", "before", self.controls.raw, ())
-        self._play("method", self.experiment.method, self.abort)
-        self.controls.around("method", "after", self.controls.raw, (), [])
+        entries: list[dict[str, Any]] = []
+        self._play("method", self.experiment.method, self.abort, entries)
+        self.controls.around("method", "after", self.controls.raw, (), entries)
 
     def undo(self, done: Collection[str] = ()) -> list[str]:
         """The rollbacks that are not done yet, whatever happens to one of them; what failed, a sentence each."""
         if not self.experiment.rollbacks:
             return []
         self.controls.around("rollback", "before", self.controls.raw, ())
-        failures = self._play("rollback", self.experiment.rollbacks, Abort(), done)
-        self.controls.around("rollback", "after", self.controls.raw, (), [])
+        entries: list[dict[str, Any]] = []
+        failures = self._play("rollback", self.experiment.rollbacks, self.calm, entries, done)
+        self.controls.around("rollback", "after", self.controls.raw, (), entries)
         return failures
 
     @property
@@ -123,13 +130,15 @@ class Course:
     # Activities
 
     def _play(
-        self, stage: Stage, activities: tuple[Activity, ...], abort: Abort, done: Collection[str] = ()
-    ) -> list[str]:
+        self, stage: Stage, activities: tuple[Activity, ...], abort: Abort, entries: list[dict[str, Any]],
+        done: Collection[str] = (),
+    ) -> list[str]:  # fmt: skip
         failures: list[str] = []
         threads: list[threading.Thread] = []
 
         def one(activity: Activity, step: str, calls: Calls) -> None:
             result = self.perform(activity, step, stage, calls, abort)
+            entries.append(result.entry)
             if result.failure is not None:
                 failures.append(f"{activity.name}: {result.failure}")
 
@@ -187,8 +196,8 @@ class Course:
             self._tell(step, activity, outcome, result, look)
         if activity.after and outcome.status != "cut":
             self._pause(activity, activity.after, abort)
+        shown = result.entry = _state(activity, result, look)
         if self.controls.any:
-            shown = _state(activity, result, look)
             left = self.controls.around("activity", "after", context, activity.controls, dict(shown))
             if record and left != shown:
                 self.more[step] = {key: left[key] for key in left if key != "activity" and left[key] != shown.get(key)}
@@ -254,13 +263,17 @@ class Course:
         return result
 
     def _check(self, said: Hypothesis, stage: Stage, calls: Calls, record: bool) -> State:
+        entries: list[dict[str, Any]] = []
         for number, probe in enumerate(said.probes, start=1):
             result = self.perform(probe, f"{stage}-{number}", stage, calls, self.abort, record=record)
+            entries.append(result.entry)
             if result.status == "failed":
-                return State(False, failed=True, why=f"{probe.name}: {result.failure}")
+                return State(False, entries, failed=True, why=f"{probe.name}: {result.failure}")
             if not result.met:
-                return State(False, why=f"{probe.name}: {plain(result.output)} is not within {probe.tolerance}")
-        return State(True)
+                return State(
+                    False, entries, why=f"{probe.name}: {plain(result.output)} is not within {probe.tolerance}"
+                )
+        return State(True, entries)
 
     def _within(self, activity: Activity, output: Any, calls: Calls) -> bool:
         if activity.is_dry:

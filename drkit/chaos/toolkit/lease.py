@@ -23,10 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from drkit.errors import PreflightFailed
+from drkit.errors import DrkitError, PreflightFailed
 
 TERM_S: Final = 60.0
-_ARM, _BEAT, _STAND_DOWN, _HERE = b"a", b"b", b"q", b"!"
+_ARM, _BEAT, _STAND_DOWN, _YOURS, _HERE = b"a", b"b", b"q", b"y", b"!"
 _TERM: Final = struct.Struct("!d")
 _ANSWER_S: Final = 10.0
 
@@ -54,13 +54,17 @@ class Lease:
         self._beating = threading.Thread(target=self._beat, args=(term_s / 4,), daemon=True, name="lease")
         self._beating.start()
 
-    def stand_down(self) -> None:
-        """It is not needed any more."""
+    def leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """The runner is through. If it does not know how it ended, the dead-man rolls back, and is waited for."""
+        known = error is None or isinstance(error, DrkitError)
+        self._end(_STAND_DOWN if known else _YOURS)
+
+    def _end(self, word: bytes) -> None:
         self._stop.set()
         if self._beating is not None:
             self._beating.join()
         with suppress(BrokenPipeError):  # it has been killed: whoever did that knows
-            os.write(self._line, _STAND_DOWN)
+            os.write(self._line, word)
         os.close(self._line)
         os.close(self._answers)
         os.waitpid(self.pid, 0)
@@ -129,6 +133,9 @@ def _watch(line: int, answers: int, runner: int, rescue: Callable[[str], None]) 
         if said == _ARM:
             term_s = float(_TERM.unpack(os.read(line, _TERM.size))[0])
             os.write(answers, _HERE)
+        elif said == _YOURS:
+            rescue("the lease acts for its runner: it came upon an error that nobody foresaw")
+            return
         elif said != _BEAT:
             why = "it is dead" if not said else f"it said nothing for {term_s:g} s"
             _kill(runner)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from drkit.chaos.toolkit.redaction import Redact, clean
+from drkit.chaos.toolkit.redaction import Redaction
 from drkit.model.events import GENESIS, Fact, Row
 from drkit.model.ports import Store
 
@@ -20,24 +20,23 @@ from drkit.model.ports import Store
 class Ledger:
     """Facts in, rows out. `store` None: nothing is durable (to measure what durability costs)."""
 
-    def __init__(self, store: Store | None, *, redact: Redact | None = None, rows: list[Row] | None = None) -> None:
+    def __init__(
+        self, store: Store | None, *, redaction: Redaction | None = None, rows: list[Row] | None = None
+    ) -> None:
         """`rows`: what the journal holds already, where this continues one."""
-        self._store, self._redact = store, redact
+        self._store = store
+        self.redaction = redaction or Redaction()
         self._guard = threading.RLock()
         self.rows: list[Row] = list(rows or ())
         self._durable = len(self.rows)
         self._began = time.clock_gettime(time.CLOCK_BOOTTIME) - (self.rows[-1].fact.t if self.rows else 0.0)
         self.tell: Callable[[Row], None] | None = None
 
-    def hide(self, redact: Redact | None) -> None:
-        """From here on redact by this: the secrets have changed."""
-        self._redact = redact
-
     def note(self, kind: type[Fact], **fields: Any) -> None:
         """Something happened; durable with the next commit."""
         with self._guard:
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
-            fact = kind(t=round(now - self._began, 6), **clean(fields, self._redact))
+            fact = kind(t=round(now - self._began, 6), **self.redaction.clean(fields))
             last = self.rows[-1] if self.rows else None
             row = Row.link(last.seq + 1 if last else 1, _utc(), fact, (), last.hash if last else GENESIS)
             self.rows.append(row)

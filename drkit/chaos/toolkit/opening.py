@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drkit.chaos.toolkit import redaction
 from drkit.chaos.toolkit.model import Experiment, Http, Process, Python
+from drkit.chaos.toolkit.outcome import plain
+from drkit.chaos.toolkit.redaction import Redaction, undeclared
 from drkit.model.values import digest
 
 if TYPE_CHECKING:
@@ -59,19 +60,20 @@ def local() -> dict[str, Any]:
 
 def open_run(
     folder: RunFolder, experiment: Experiment, environment: dict[str, Any], by: dict[str, Any], options: Options,
-    configuration: Mapping[str, Any], version: str,
+    configuration: Mapping[str, Any], redaction: Redaction, version: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the folder's files; what the first event of the journal says."""
     from drkit.engine.runs import write_durably
 
-    plan = plan_of(experiment, environment, version)
+    plan = redaction.clean(plan_of(experiment, environment, version))
+    data = redaction.clean(undeclared(experiment.raw))
     request = {
         "run": folder.id, "kind": "run", "plan": plan, "environment": environment, "by": by, "wall": time.time(),
         "drill": True, "project": str(Path.cwd()), "options": {"experiment": experiment.path},
     }  # fmt: skip
     kept = Kept(
         str(Path(experiment.path).absolute()), experiment.digest, str(Path.cwd()),
-        redaction.is_whole(experiment.raw), redaction.undeclared(experiment.raw), dict(configuration),
+        data == experiment.raw, data, redaction.clean(plain(configuration)),
         options.deadline_s,
     )  # fmt: skip
     write_durably(folder.path / FILE, json.dumps(asdict(kept)).encode())

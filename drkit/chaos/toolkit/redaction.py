@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from drkit.providers.secrets import Secrets
 
 REDACTED: Final = "[redacted]"
 Redact = Callable[[str], str]
 
 
-def redactor(secrets: dict[str, Any]) -> Redact | None:
-    """What takes these secrets out of a text, also URL-encoded, in base64 and in JSON; None if there is none."""
-    found = list(_leaves(secrets))
-    if not found:
-        return None
-    from drkit.providers.secrets import Secrets
+class Redaction:
+    """Every secret of a run so far. Text is cleaned of them, also URL-encoded, in base64 and in JSON."""
 
-    hiding = Secrets()
-    for value in found:
-        hiding.hide(value)
-    return hiding.redact
+    def __init__(self, secrets: dict[str, Any] | None = None) -> None:
+        self._hiding: Secrets | None = None
+        self.hide(secrets or {})
+
+    def hide(self, secrets: dict[str, Any]) -> None:
+        """From here on these too."""
+        for value in _leaves(secrets):
+            if self._hiding is None:
+                from drkit.providers.secrets import Secrets
+
+                self._hiding = Secrets()
+            self._hiding.hide(value)
+
+    def clean(self, value: Any) -> Any:
+        """A JSON value without secrets. A number that is one becomes text."""
+        return value if self._hiding is None else _clean(value, self._hiding.redact)
 
 
-def clean(value: Any, redact: Redact | None) -> Any:
-    """A JSON value without secrets. A number that is one becomes text."""
-    if redact is None or value is None or isinstance(value, bool):
+def _clean(value: Any, redact: Redact) -> Any:
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {redact(str(key)): clean(item, redact) for key, item in value.items()}
+        return {redact(str(key)): _clean(item, redact) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(item, redact) for item in value]
+        return [_clean(item, redact) for item in value]
     text = str(value)
     return value if redact(text) == text else redact(text)
 
@@ -40,11 +50,6 @@ def undeclared(data: dict[str, Any]) -> dict[str, Any]:
     """An experiment whose declared secrets say where they come from, and never what they are."""
     secrets = data.get("secrets")
     return data if not isinstance(secrets, dict) else {**data, "secrets": _hidden(secrets)}
-
-
-def is_whole(data: dict[str, Any]) -> bool:
-    """Nothing would be hidden of this experiment: it holds no secret itself."""
-    return undeclared(data) == data
 
 
 def _hidden(secrets: dict[str, Any]) -> dict[str, Any]:

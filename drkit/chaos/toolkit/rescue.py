@@ -20,7 +20,7 @@ from drkit.chaos.toolkit.ending import write_journal
 from drkit.chaos.toolkit.lease import kill_marked
 from drkit.chaos.toolkit.ledger import Ledger
 from drkit.chaos.toolkit.model import Experiment
-from drkit.chaos.toolkit.redaction import redactor
+from drkit.chaos.toolkit.redaction import Redaction
 from drkit.chaos.toolkit.values import Values
 from drkit.errors import Exit, JournalError
 from drkit.model.events import Finished, Resumed, Row
@@ -48,12 +48,13 @@ def roll_back(
         if not rows or (found is None and any(isinstance(row.fact, Finished) for row in rows)):
             return []
         folder.claim()
-        ledger = Ledger(store, redact=redactor(values.secrets), rows=rows)
+        ledger = Ledger(store, redaction=Redaction(values.secrets), rows=rows)
         ledger.tell = tell
         ledger.record(Resumed, by={"name": by, "how": why}, host=os.uname().nodename, wall=time.time())
         calls = Calls(folder.id, values, deadline_s)
-        controls = Controls(experiment, values, calls, Abort(), warn)
-        course = Course(experiment, folder.id, values, ledger, Abort(), calls, controls, warn=warn)
+        calm = Abort()
+        controls = Controls(experiment, values, calls, Abort(), calm, warn, ledger.redaction)
+        course = Course(experiment, folder.id, values, ledger, Abort(), calm, calls, controls, warn=warn)
         try:
             course.skip(_STAGES, why)
             failures: list[str] = []
@@ -67,8 +68,8 @@ def roll_back(
         finally:
             calls.close()
         status = "failed" if failures else "interrupted"
-        redact = redactor(values.secrets)
-        write_journal(folder, shape.journal(ledger.rows, experiment, status=status, deviated=False, redact=redact))
+        told = shape.journal(ledger.rows, experiment, status=status, deviated=False, redaction=ledger.redaction)
+        write_journal(folder, told)
         code = Exit.FAILED if failures or found is None or not found[1] else Exit.ROLLED_BACK
         folder.end({"exit": int(code), "outcome": outcome, "why": why})
         return failures

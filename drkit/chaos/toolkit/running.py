@@ -22,7 +22,7 @@ from drkit.chaos.toolkit.ledger import Ledger
 from drkit.chaos.toolkit.locks import Hold, released
 from drkit.chaos.toolkit.model import Experiment
 from drkit.chaos.toolkit.opening import Options
-from drkit.chaos.toolkit.redaction import clean, redactor
+from drkit.chaos.toolkit.redaction import Redaction
 from drkit.chaos.toolkit.rescue import roll_back
 from drkit.chaos.toolkit.values import Values
 from drkit.errors import FileError, JournalError, Mistake, PreflightFailed
@@ -53,16 +53,18 @@ def carry_out(
 
     show = show or Show()
     abort = Abort()
+    calm = Abort()
     lease = _dead_man(folder, experiment, values, options, hold)
     with ExitStack() as stack:
         stack.callback(abort.close)
+        stack.callback(calm.close)
         stack.callback(_give_back, hold, show)
         if lease is not None:
-            stack.callback(lease.stand_down)
+            stack.push(lease.leave)
         stack.enter_context(signals_to(abort))
         store = stack.enter_context(SqliteStore(folder.journal))
         folder.claim()
-        ledger = Ledger(store, redact=redactor(values.secrets))
+        ledger = Ledger(store, redaction=Redaction(values.secrets))
         ledger.tell = show.row
         ledger.note(Opened, **opened)
         ledger.note(LeaseChanged, state="held", token=hold.token, lock_id=hold.lock_id, detail=hold.where)
@@ -74,8 +76,8 @@ def carry_out(
         stack.callback(desk.close)
         hold.keep(abort)
         warn = _warner(ledger, show)
-        controls = Controls(experiment, values, calls, abort, warn)
-        course = Course(experiment, folder.id, values, ledger, abort, calls, controls, warn=warn)
+        controls = Controls(experiment, values, calls, abort, calm, warn, ledger.redaction)
+        course = Course(experiment, folder.id, values, ledger, abort, calm, calls, controls, warn=warn)
         course.before_first_action = lambda: _arm(lease, course, options)
         ended = _conduct(course, options)
         return _end(folder, course, ended, also)
@@ -162,20 +164,26 @@ def _roll_back(course: Course, ended: Ended, options: Options) -> None:
 
 def _end(folder: RunFolder, course: Course, ended: Ended, also: Path | None) -> Ended:
     controls, ledger = course.controls, course.ledger
-    trouble = course.trouble
+    trouble, redaction = course.trouble, ledger.redaction
+    ended.why, ended.failures = redaction.clean(ended.why), redaction.clean(ended.failures)
     try:
         ledger.record(Finished, outcome=ended.outcome, why=ended.why or ("deviated" if ended.deviated else None))
     except JournalError as error:
         trouble = trouble or error
-    redact = redactor(course.values.secrets)
     told = shape.journal(
         ledger.rows, course.experiment, status=ended.status, deviated=ended.deviated, during=ended.during,
-        more=course.more, redact=redact,
+        more=course.more, redaction=redaction,
     )  # fmt: skip
     told = controls.around("experiment", "after", controls.raw, course.experiment.controls, told)
     controls.end()
-    write_journal(folder, clean(told, redact), also)
-    folder.end({"exit": int(ended.exit_code), "outcome": ended.outcome, "why": ended.why or None})
+    try:
+        write_journal(folder, redaction.clean(told), also)
+        folder.end({"exit": int(ended.exit_code), "outcome": ended.outcome, "why": ended.why or None})
+    except OSError as error:
+        trouble = trouble or JournalError(
+            f"{error.filename} cannot be written: {error.strerror}", state="The experiment is over.",
+            hint=f"df -h {folder.path}",
+        )  # fmt: skip
     if trouble is not None:
         raise trouble
     return ended
@@ -206,7 +214,7 @@ class _Watching:
                 state = course.hypothesis("during", calls, record=False)
                 if course.abort.reason is not None:
                     return
-                self._ended.during.append({"steady_state_met": state.met, "probes": []})
+                self._ended.during.append({"steady_state_met": state.met, "probes": state.probes})
                 if not state.met:
                     course.ledger.note(Noted, text=f"steady state not met: {state.why}", by={"name": "hypothesis"})
                     if self._options.fail_fast:
@@ -219,7 +227,7 @@ class _Watching:
 
 def titled(experiment: Experiment, values: Values) -> Experiment:
     """The experiment with its title filled in, without secrets."""
-    title = str(clean(values.fill(experiment.title), redactor(values.secrets)))
+    title = str(Redaction(values.secrets).clean(values.fill(experiment.title)))
     return experiment if title == experiment.title else experiment.titled(title)
 
 
@@ -229,7 +237,7 @@ def check_controls(experiment: Experiment, values: Values) -> None:
         return
     calls = Calls("check", values)
     try:
-        wrong = Controls(experiment, values, calls, Abort(), lambda text: None).why_not_valid()
+        wrong = Controls(experiment, values, calls, Abort(), Abort(), lambda text: None, Redaction()).why_not_valid()
     finally:
         calls.close()
     if wrong:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from drkit.chaos.toolkit.model import Experiment
-from drkit.chaos.toolkit.redaction import Redact, clean, undeclared
+from drkit.chaos.toolkit.redaction import Redaction, undeclared
 from drkit.model.events import Done, Failed, Opened, Row
 
 
@@ -19,7 +19,7 @@ def journal(
     deviated: bool,
     during: Sequence[dict[str, Any]] = (),
     more: Mapping[str, dict[str, Any]] | None = None,
-    redact: Redact | None = None,
+    redaction: Redaction | None = None,
 ) -> dict[str, Any]:
     """The keys and values of its `journal.json`.
 
@@ -59,7 +59,7 @@ def journal(
         "end": end,
         "duration": last_t - first_t,
     }
-    cleaned: dict[str, Any] = clean(told, redact)
+    cleaned: dict[str, Any] = (redaction or Redaction()).clean(told)
     return cleaned
 
 
