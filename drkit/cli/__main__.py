@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from drkit.cli.main import main
+from drkit.cli.door import main
 
 if __name__ == "__main__":
     sys.exit(main())

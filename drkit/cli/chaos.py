@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 #: So often it is looked for what is left and healed.
 ROUNDS = 3
 
+RollbackOption = Annotated[
+    str | None, typer.Option("--rollback-strategy", help="always (default), default, deviated or never.")
+]
+HypothesisOption = Annotated[str | None, typer.Option("--hypothesis-strategy", help="When steady state is checked.")]
+FrequencyOption = Annotated[float, typer.Option("--hypothesis-frequency", help="Seconds between checks in the method.")]
+FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="End when a check in the method is not met.")]
+VarOption = Annotated[list[str] | None, typer.Option("--var", metavar="NAME[:TYPE]=VALUE", help="Configuration value.")]
+VarFileOption = Annotated[list[Path] | None, typer.Option("--var-file", help="Configuration and secrets; or a .env.")]
+JournalOption = Annotated[Path | None, typer.Option("--journal-path", help="A copy of the journal, in their shape.")]
+DeadlineOption = Annotated[
+    str | None, typer.Option("--deadline", metavar="DUR", help="Limit of an activity that has none (1h).")
+]
+
 group = typer.Typer(no_args_is_help=True, help="Break something on purpose, and heal it.")
 
 
@@ -40,14 +53,14 @@ def run(
     dry_run: drill.DryRun = False,
     detach: drill.Detach = False,
     foreground: drill.Foreground = False,
-    rollback_strategy: toolkit.RollbackOption = None,
-    hypothesis_strategy: toolkit.HypothesisOption = None,
-    frequency: toolkit.FrequencyOption = 1.0,
-    fail_fast: toolkit.FailFastOption = False,
-    var: toolkit.VarOption = None,
-    var_file: toolkit.VarFileOption = None,
-    journal_path: toolkit.JournalOption = None,
-    deadline: toolkit.DeadlineOption = None,
+    rollback_strategy: RollbackOption = None,
+    hypothesis_strategy: HypothesisOption = None,
+    frequency: FrequencyOption = 1.0,
+    fail_fast: FailFastOption = False,
+    var: VarOption = None,
+    var_file: VarFileOption = None,
+    journal_path: JournalOption = None,
+    deadline: DeadlineOption = None,
 ) -> None:
     """Inject a scenario's faults, without a runbook; or run a Chaos Toolkit experiment (`drkit help experiments`).
 
@@ -75,8 +88,8 @@ def run(
 def validate(
     ctx: typer.Context,
     path: Annotated[Path, typer.Argument(help="An experiment or a scenario.")],
-    var: toolkit.VarOption = None,
-    var_file: toolkit.VarFileOption = None,
+    var: VarOption = None,
+    var_file: VarFileOption = None,
 ) -> None:
     """Check an experiment or a scenario: every mistake at once. Nothing that it names is run or imported."""
     wishes = toolkit.Wishes(var=tuple(var or ()), var_file=tuple(var_file or ()))

@@ -96,8 +96,12 @@ class Say:
             write(line.rstrip())
 
     def _line(self, text: str, style: str | None, *, stderr: bool) -> None:
-        console = self.console(stderr=stderr)
-        console.print(text, style=style, soft_wrap=True)
+        stream = sys.stderr if stderr else sys.stdout
+        if style is None or not stream.isatty():  # nothing to colour: rich costs more than many a command
+            stream.write(text + "\n")
+            stream.flush()
+            return
+        self.console(stderr=stderr).print(text, style=style, soft_wrap=True)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:

@@ -8,9 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from drkit.cli.settings import Settings, duration
 from drkit.errors import DrkitError, Exit, FileError, Mistake, UsageError
@@ -28,19 +26,6 @@ if TYPE_CHECKING:
     from drkit.model.faults import Markers
 
 _DRKIT = re.compile(r"^[\"']?(apiVersion|kind)[\"']?\s*:", re.MULTILINE)
-
-RollbackOption = Annotated[
-    str | None, typer.Option("--rollback-strategy", help="always (default), default, deviated or never.")
-]
-HypothesisOption = Annotated[str | None, typer.Option("--hypothesis-strategy", help="When steady state is checked.")]
-FrequencyOption = Annotated[float, typer.Option("--hypothesis-frequency", help="Seconds between checks in the method.")]
-FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="End when a check in the method is not met.")]
-VarOption = Annotated[list[str] | None, typer.Option("--var", metavar="NAME[:TYPE]=VALUE", help="Configuration value.")]
-VarFileOption = Annotated[list[Path] | None, typer.Option("--var-file", help="Configuration and secrets; or a .env.")]
-JournalOption = Annotated[Path | None, typer.Option("--journal-path", help="A copy of the journal, in their shape.")]
-DeadlineOption = Annotated[
-    str | None, typer.Option("--deadline", metavar="DUR", help="Limit of an activity that has none (1h).")
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,76 +14,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Any, Final
 
 from drkit.engine import sharing
 from drkit.engine.identity import ProcessId, this_process
 from drkit.errors import JournalError, UsageError
-from drkit.model.environment import Environment
-from drkit.model.plan import Plan
-from drkit.model.values import Json
+
+if TYPE_CHECKING:
+    from drkit.engine.requests import Request as Request
+    from drkit.engine.requests import Start as Start
 
 ALPHABET: Final = "23456789abcdefghjkmnpqrstvwxyz"  # nothing that is read aloud or written by hand as something else
 _ID_LENGTH: Final = 4
-
-
-class Request(BaseModel):
-    """What a runner is asked to carry out. `by` is an identity as journaled; `wall` is when it was asked (UTC)."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
-
-    run: str
-    kind: str
-    """failover | failback | drill | run | heal"""
-    plan: Plan
-    environment: Environment
-    by: dict[str, Json]
-    wall: float
-    drill: bool = False
-    parent: str | None = None
-    policy: dict[str, Json] | None = None
-    """A drill's recorded answers to gates."""
-    confirmed: str | None = None
-    """What was typed to confirm; None: nothing was asked."""
-    accepted_loss_s: float | None = None
-    incident: str | None = None
-    project: str | None = None
-    """Folder of drkit.toml, for reports and hints."""
-    options: dict[str, Json] = Field(default_factory=dict)
-    """Further wishes of the command line (`until`, `step`)."""
-
-    def to_bytes(self) -> bytes:
-        """What `request.json` holds."""
-        return self.model_dump_json(by_alias=True, indent=1).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes, where: str) -> Request:
-        """The request that `to_bytes` gave. JournalError if it is not one."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise JournalError(
-                f"{where} is not a request: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-                state="Nothing was changed.",
-            ) from error
-
-
-class Start(BaseModel):
-    """How the next runner is to begin, beside the request: what `resume` was told."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
-
-    by: dict[str, Json]
-    """Who resumes."""
-    take_over: bool = False
-    """Take the lease from a holder that no longer renews it."""
-    from_copy: bool = False
-    """The journal was read back from the state store: its tail may be missing."""
-    orders: tuple[dict[str, Json], ...] = ()
-    """Events (`operator.ordered`, as JSON) to take first: `resume`, `skip`, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +61,8 @@ class RunFolder:
 
     def request(self) -> Request:
         """What was asked. JournalError if it is not there."""
+        from drkit.engine.requests import Request
+
         path = self.path / "request.json"
         try:
             return Request.from_bytes(path.read_bytes(), str(path))
@@ -137,6 +81,8 @@ class RunFolder:
 
     def take_start(self) -> Start | None:
         """How to begin, if somebody said so; asked once."""
+        from drkit.engine.requests import Start
+
         path = self.path / "start.json"
         data = _read_json(path)
         path.unlink(missing_ok=True)
@@ -166,6 +112,15 @@ class RunFolder:
         """Remove a run that never began. A folder with a journal stays, whatever is asked."""
         if not self.journal.exists():
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def __getattr__(name: str) -> Any:
+    """`Request` and `Start`, on first use: who only looks for folders needs no models."""
+    if name not in ("Request", "Start"):
+        raise AttributeError(name)
+    from drkit.engine import requests
+
+    return getattr(requests, name)
 
 
 def state_home() -> Path:

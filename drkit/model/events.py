@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from drkit.errors import JournalError, Tampered
 from drkit.model.upgrades import UNMARKED, VERSION, upgraded
-from drkit.model.values import Json, canonical, canonical_text, digest_of_bytes
+from drkit.model.values import canonical, canonical_text, digest_of_bytes
+
+if TYPE_CHECKING:
+    from drkit.model.values import Json
 
 SCHEMA = f"drkit.events/{VERSION}"
 _MARK: dict[str, Json] = {} if VERSION == UNMARKED else {"v": VERSION}

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, JsonValue, PlainSerializer, WithJsonSchema
+if TYPE_CHECKING:
+    from pydantic import BeforeValidator, JsonValue
 
-Json = JsonValue
+    Json = JsonValue
 
 DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)")
@@ -44,13 +45,30 @@ def duration_text(value: object) -> str:
     return show_duration(value) if isinstance(value, int | float) else str(value)
 
 
-#: Seconds as a float; in files written `90s`, `5m`, `1h`.
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    PlainSerializer(float, return_type=float),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "5m", "1h"]}),
-]
+if TYPE_CHECKING:
+    Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+def __getattr__(name: str) -> Any:
+    """`Json`, and `Duration`: seconds as a float, in files written `90s`, `5m`, `1h`.
+
+    Made when first asked for: pydantic costs 0.1 s, and not everybody who needs a digest needs a model.
+    """
+    if name not in ("Json", "Duration"):
+        raise AttributeError(name)
+    from pydantic import BeforeValidator, JsonValue, PlainSerializer, WithJsonSchema
+
+    made = {
+        "Json": JsonValue,
+        "Duration": Annotated[
+            float,
+            BeforeValidator(parse_duration),
+            PlainSerializer(float, return_type=float),
+            WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "5m", "1h"]}),
+        ],
+    }
+    globals().update(made)
+    return made[name]
 
 
 def canonical(value: Any) -> bytes:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from drkit.errors import FileError, Mistake, UsageError
-from drkit.model.values import Json
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+    from drkit.model.values import Json
 
 Where = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"

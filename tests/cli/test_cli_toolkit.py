@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from toolkit_lab import experiment, process, python, written
 from drkit.chaos.lever import Lever, move
 from drkit.chaos.toolkit.locks import EnvironmentLock
 from drkit.chaos.toolkit.opening import kept_in
+from drkit.cli import door
 from drkit.cli.main import main
 from drkit.engine import runs
 from drkit.engine.journal import read_rows
@@ -131,6 +135,37 @@ def test_in_an_environment_its_lease_is_held_and_given_back(here: Path) -> None:
     move(open_objects(environment), "lab", Lever(True, "dana", "now", "an incident"))
     assert main(["chaos", "run", "experiment.json", "--env", "lab", "--confirm", "lab"]) == 3
     assert len(runs.all_runs()) == 2, "what was refused left no run"
+
+
+@pytest.mark.parametrize(
+    ("words", "plain"),
+    [
+        ("chaos run e.json", True), ("chaos run e.yaml", False), ("chaos run", False), ("chaos run -h", False),
+        ("chaos run e.json -q", False), ("chaos stop e.json", False), ("-q chaos run e.json", False),
+    ],
+)  # fmt: skip
+def test_only_the_plain_call_needs_no_parser(words: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert door.is_plain(words.split()) is plain
+    monkeypatch.setenv("DRKIT_OUTPUT", "json")
+    assert not door.is_plain(words.split()), "a variable stands for an option"
+
+
+def test_the_plain_call_does_what_the_parser_would_do_and_loads_none(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(here, experiment(probes=[process("no", "exit 1", "probe", tolerance=0)]))
+    said: list[str] = []
+    for run in (door.main, main):
+        assert run(["chaos", "run", "experiment.json"]) == 4
+        out = capsys.readouterr().out
+        said.append(re.sub(r"(?m)^\d\d:\d\d:\d\d|/runs/\w+/", "", out))
+    assert said[0] == said[1]
+    assert door.main(["chaos", "run", "missing.json"]) == main(["chaos", "run", "missing.json"]) == 2
+    code = "import sys; from drkit.cli.door import main; main(['chaos', 'run', 'experiment.json']); " + (
+        "sys.exit(' '.join({'typer', 'pydantic', 'rich', 'anyio'} & set(sys.modules)) or 0)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr
 
 
 def test_production_is_never_broken_unasked(here: Path) -> None:

@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from drkit.chaos.toolkit import functions, tolerance
+from drkit.chaos.toolkit import tolerance
 from drkit.chaos.toolkit.model import Activity, Control, Http, Process, Provider, Python
 from drkit.chaos.toolkit.noticing import Noticing
 from drkit.plan.yaml import Where
+
+if TYPE_CHECKING:
+    from drkit.chaos.toolkit.functions import Answer
 
 ACTIVITY = (
     "type", "name", "provider", "pauses", "background", "tolerance", "controls", "ref", "dry", "timeout",
@@ -246,6 +249,8 @@ class Activities:
         timeout = self._seconds(said, where)
         if not module or not func:
             return None
+        from drkit.chaos.toolkit import functions  # a parser, which most files do not need
+
         answer = functions.look(module, func, arguments)
         if where[-2:-1] == ("tolerance",):
             answer = self._told_the_value(answer, functions.look(module, func, [*arguments, "value"]), where)
@@ -257,7 +262,7 @@ class Activities:
             notes.warn((*where, "func"), answer.why)
         return Python(module, func, arguments, None if secrets is None else tuple(secrets), timeout)
 
-    def _told_the_value(self, without: functions.Answer, told: functions.Answer, where: Where) -> functions.Answer:
+    def _told_the_value(self, without: Answer, told: Answer, where: Where) -> Answer:
         """A tolerance's function is called with the value."""
         if told.verdict == "arguments" and without.verdict == "ok":
             self.notes.warn((*where, "func"), f"{told.why}: this tolerance is never met")
@@ -293,6 +298,8 @@ class Activities:
         if provider.get("type") != "python":
             self.notes.warn(where, "only controls in Python have an effect")
             return None
+        from drkit.chaos.toolkit import functions
+
         module = self.notes.text(provider, "module", where, what="a control")
         if module and not functions.is_there(module):
             self.notes.warn((*where, "module"), f'there is no Python module "{module}": this control does nothing')

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drkit.chaos.toolkit.abort import Abort, Reason
@@ -33,16 +34,24 @@ class Desk:
         """Listen. JournalError if the socket cannot be made."""
         path = self._folder.socket
         path.unlink(missing_ok=True)
-        from drkit.engine.orders import short_name
-
         try:
-            with short_name(path) as name:
-                self._listener.bind(name)
+            self._bind(path)
             path.chmod(0o600)
             self._listener.listen()
         except OSError as error:
             raise JournalError(f"orders cannot be taken at {path}: {error}", state="Nothing was changed.") from error
         self._thread.start()
+
+    def _bind(self, path: Path) -> None:
+        try:
+            self._listener.bind(str(path))
+        except OSError as error:
+            if "too long" not in str(error):
+                raise
+            from drkit.engine.orders import short_name
+
+            with short_name(path) as name:
+                self._listener.bind(name)
 
     def close(self) -> None:
         """Listen no more."""
