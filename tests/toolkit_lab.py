@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -90,7 +92,7 @@ def run(path: Path, folder: RunFolder | None = None, **options: Any) -> Ran:
     return Ran(folder, running.carry_out(folder, read, values, wanted, opened, hold))
 
 
-def forked(work: Callable[[], object]) -> int:
+def forked(work: Callable[[], object], within_s: float = 30.0) -> int:
     """Do this in a fork of this process, and wait for its end: its exit status as `os.waitpid` has it."""
     pid = os.fork()
     if pid == 0:
@@ -98,7 +100,13 @@ def forked(work: Callable[[], object]) -> int:
             work()
         finally:
             os._exit(0)
-    return os.waitpid(pid, 0)[1]
+    with os.fdopen(os.pidfd_open(pid), closefd=True) as ended:
+        ready, _, _ = select.select([ended], [], [], within_s)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    assert ready, f"the fork did not end within {within_s:g} s"
+    return status
 
 
 def healed(folder: RunFolder, within_s: float = 10.0) -> bool:

@@ -13,13 +13,19 @@ import pytest
 from toolkit_lab import experiment, process, python, written
 
 from drkit.chaos.lever import Lever, move
+from drkit.chaos.toolkit.abort import Abort
 from drkit.chaos.toolkit.locks import EnvironmentLock
 from drkit.chaos.toolkit.opening import kept_in
 from drkit.cli import door
 from drkit.cli.main import main
 from drkit.engine import runs
+from drkit.engine.clock import SystemClock
+from drkit.engine.identity import this_process
 from drkit.engine.journal import read_rows
+from drkit.engine.lease import LeaseProtocol
+from drkit.model.environment import Environment
 from drkit.model.events import LeaseChanged
+from drkit.model.ports import Objects
 from drkit.plan.project import load_project
 from drkit.providers.objects import open_objects
 
@@ -166,6 +172,32 @@ def test_the_plain_call_does_what_the_parser_would_do_and_loads_none(
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert loaded.returncode == 0, loaded.stderr
+
+
+@pytest.mark.parametrize("who", ["the lever", "a real run"])
+def test_while_it_runs_the_lever_and_a_real_run_end_it(who: str, here: Path) -> None:
+    project(here)
+    found = load_project(here)
+    assert found is not None
+    environment = found.environment("lab")
+    objects, abort = open_objects(environment), Abort()
+    hold = EnvironmentLock(environment, objects, "mine")
+    hold._term_s = 0.2  # how often it looks
+    hold.keep(abort)
+    assert not abort.wait(0.3)
+    if who == "the lever":
+        move(objects, "lab", Lever(True, "dana", "now", "an incident"))
+    else:
+        assert _rival(environment, objects).attempt("real", drill=False) is None, "it claims, and waits"
+    assert abort.wait(10)
+    hold.release()
+
+
+def _rival(environment: Environment, objects: Objects) -> LeaseProtocol:
+    return LeaseProtocol(
+        objects, environment.name, SystemClock(), who="dana", host="bastion", process=this_process(), term_s=20.0,
+        drill_term_s=8.0, longest_call_s=15.0,
+    )  # fmt: skip
 
 
 def test_production_is_never_broken_unasked(here: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toolkit_lab import experiment, process, python, run, written
 
@@ -54,6 +54,17 @@ tolerances = st.one_of(
 
 
 @settings(deadline=None)  # theirs is imported by the first example
+@example(tolerance=200, value={"status": 200})
+@example(tolerance=200, value={"status": 201})
+@example(tolerance=[200, 404], value={"status": 302})
+@example(tolerance=[1, 3], value=2)
+@example(tolerance=[1, 2, 3], value=4)
+@example(tolerance={"type": "regex", "pattern": "o.", "target": "body"}, value={"body": "ok"})
+@example(tolerance={"type": "range", "range": [1, 2], "target": "body"}, value={"body": "1.5"})
+@example(
+    tolerance={"type": "jsonpath", "path": "$.a[*]", "expect": [1], "target": "body"}, value={"body": '{"a": [1]}'}
+)
+@example(tolerance={"type": "jsonpath", "path": "$.a[*]", "count": 1}, value={"a": [1, 2]})
 @given(tolerance=tolerances, value=values)
 def test_a_value_is_within_a_tolerance_exactly_when_theirs_says_so(tolerance: Any, value: Any) -> None:
     from chaoslib.hypothesis import within_tolerance

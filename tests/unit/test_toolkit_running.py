@@ -21,6 +21,7 @@ from drkit.chaos.toolkit.ending import Ended
 from drkit.chaos.toolkit.leftover import left_in
 from drkit.chaos.toolkit.locks import MachineLock
 from drkit.chaos.toolkit.opening import kept_in
+from drkit.chaos.toolkit.redaction import undeclared
 from drkit.engine import orders, runs
 from drkit.engine.evidence import verify
 from drkit.errors import Exit, Locked, PreflightFailed
@@ -217,6 +218,13 @@ def test_a_secret_is_never_written_down(tmp_path: Path, capfd: pytest.CaptureFix
         if path.is_file():
             assert secret.encode() not in path.read_bytes(), path
     assert secret not in "".join(capfd.readouterr())
+
+
+def test_a_declared_secret_is_hidden_even_where_another_value_stands_in_for_it() -> None:
+    env = {"type": "env", "key": "TOKEN"}
+    said = {"title": "t", "secrets": {"app": {"token": "in the file", "other": env, "none": ""}, "flat": "x"}}
+    hidden = {"app": {"token": "[redacted]", "other": env, "none": ""}, "flat": "[redacted]"}
+    assert undeclared(said) == {"title": "t", "secrets": hidden}
 
 
 def test_a_secret_is_hidden_wherever_the_file_repeats_it_and_in_why_it_failed(tmp_path: Path) -> None:
