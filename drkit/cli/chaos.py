@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drkit.cli import author, compose, drill, seen, toolkit
+from drkit.cli import author, compose, drill, seen, toolkit, undoing
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
 from drkit.cli.steer import order
@@ -152,7 +152,7 @@ def leftovers(ctx: typer.Context) -> None:
     from drkit.model.faults import joined
 
     settings: Settings = ctx.obj
-    found = toolkit.leftovers()
+    found = undoing.leftovers()
     environment = _environment(settings, needed=not found.markers)
     if environment is not None:
         found = joined([look(environment), found])
@@ -180,16 +180,24 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", help="Every fault of every run.")] = False,
     run: Annotated[str | None, typer.Option("--run", help="Only the faults of this run.")] = None,
 ) -> None:
-    """Heal what was broken: ends drills that go on here, and heals every fault that a target remembers."""
-    from drkit.cli import launch
+    """Heal what was broken: ends drills that go on here, and heals every fault that a target remembers.
 
+    Experiments of this machine are rolled back.
+    """
     settings: Settings = ctx.obj
     if everything == (run is not None):
         raise UsageError("say which: --all, or --run RUN", hint="drkit chaos stop --all")
-    rolled_back = toolkit.stop(settings, run)
-    environment = _environment(settings, needed=not rolled_back)
-    if environment is None:
-        return
+    stopped = undoing.stop(settings, run)
+    environment = _environment(settings, needed=not stopped.found)
+    code = Exit.DONE if environment is None else _heal_all(settings, environment, run)
+    stopped.check()
+    raise typer.Exit(int(code))
+
+
+def _heal_all(settings: Settings, environment: Environment, run: str | None) -> Exit:
+    """End the environment's drills, and heal what its targets remember."""
+    from drkit.cli import launch
+
     for going in drills(environment):
         if run in (None, going):
             settings.say.note(f"Ending {going}, which goes on")
@@ -205,7 +213,7 @@ def stop(
         settings.say.warn(f"Unknown what is left there: {silent}")
     if not markers:
         settings.say.note(f"Nothing is left broken in {environment.name}, as far as it answers.")
-    raise typer.Exit(int(Exit.FAILED if (markers or found.silent) and code is Exit.DONE else code))
+    return Exit.FAILED if (markers or found.silent) and code is Exit.DONE else code
 
 
 def _environment(settings: Settings, *, needed: bool) -> Environment | None:

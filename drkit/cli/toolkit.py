@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drkit.cli.settings import Settings, duration
-from drkit.errors import DrkitError, Exit, FileError, Mistake, UsageError
+from drkit.errors import Exit, FileError, Mistake, UsageError
 
 if TYPE_CHECKING:
     from drkit.chaos.toolkit.ending import Ended
-    from drkit.chaos.toolkit.leftover import Left
     from drkit.chaos.toolkit.locks import Hold
     from drkit.chaos.toolkit.model import Experiment
     from drkit.chaos.toolkit.opening import Options
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from drkit.engine.runs import RunFolder
     from drkit.model.environment import Environment
     from drkit.model.events import Row
-    from drkit.model.faults import Markers
 
 _DRKIT = re.compile(r"^[\"']?(apiVersion|kind)[\"']?\s*:", re.MULTILINE)
 
@@ -77,13 +75,13 @@ def run(
         _plan(settings, experiment, options)
         return Exit.DONE
     _permit(settings, experiment, environment, confirm, allow_production)
-    values = _values(settings, experiment, given)
+    values = values_of(settings, experiment, given)
     running.check_controls(experiment, values)
     experiment = running.titled(experiment, values)
     folder = runs.new()
     try:
         hold = _hold(environment, experiment, folder)
-        by = _me(environment)
+        by = me(environment)
         stated = opening.local() if environment is None else environment.model_dump(mode="json", by_alias=True)
         redaction = Redaction(values.secrets)
         opened = opening.open_run(folder, experiment, stated, by, options, given[0], redaction, __version__)
@@ -91,7 +89,7 @@ def run(
         folder.discard()
         raise
     settings.say.note(f"Starting run {folder.id}: {experiment.title}")
-    show = running.Show(row=lambda row: _tell(settings, experiment, row), warn=settings.say.warn)
+    show = running.Show(row=lambda row: tell(settings, experiment, row), warn=settings.say.warn)
     also = wishes.journal_path
     ended = running.carry_out(folder, experiment, values, options, opened, hold, show=show, also=also)
     _conclude(settings, folder, experiment, ended)
@@ -145,92 +143,6 @@ def is_run(folder: RunFolder) -> bool:
     from drkit.chaos.toolkit.opening import FILE
 
     return (folder.path / FILE).exists()
-
-
-def leftovers() -> Markers:
-    """What experiments of this machine did and nobody undid."""
-    from drkit.chaos.toolkit.course import FAULT
-    from drkit.chaos.toolkit.leftover import all_left
-    from drkit.model.faults import Marker, Markers
-
-    found = [
-        Marker(
-            key=left.run, fault=FAULT, params={"title": left.title, "rollbacks": left.rollbacks}, where="this machine",
-            run=left.run, step=", ".join(left.actions), state="injected" if left.alive else "overdue",
-        )
-        for left in all_left()
-    ]  # fmt: skip
-    return Markers(markers=tuple(found))
-
-
-def stop(settings: Settings, run: str | None) -> bool:
-    """Roll back what experiments left, of one run or of all; whether there was anything. DrkitError for what stays."""
-    from drkit.chaos.toolkit.leftover import left_in
-    from drkit.engine import runs
-
-    stuck: list[str] = []
-    found = False
-    for folder in runs.all_runs():
-        left = left_in(folder) if run in (None, folder.id) else None
-        if left is None:
-            continue
-        found = True
-        if left.alive:
-            _abort(settings, folder)
-            left = left_in(folder)
-        if left is not None:
-            stuck += _roll_back(settings, folder, left)
-    if stuck:
-        raise DrkitError(
-            "what experiments left is not all undone\n" + "\n".join(stuck),
-            state="What is named here is still there.", hint="drkit chaos leftovers",
-        )  # fmt: skip
-    return found
-
-
-def _roll_back(settings: Settings, folder: RunFolder, left: Left) -> list[str]:
-    from drkit.chaos.toolkit import reading
-    from drkit.chaos.toolkit.opening import kept_in
-    from drkit.chaos.toolkit.rescue import roll_back
-
-    kept = kept_in(folder)
-    assert kept is not None  # it is an experiment's folder: something was left in it
-    if not left.rollbacks:
-        settings.say.warn(
-            f"{left.run} ({left.title}): no rollbacks are declared; undo by hand: {', '.join(left.actions)}"
-        )
-    os.chdir(kept.cwd if Path(kept.cwd).is_dir() else "/")
-    if kept.whole:
-        experiment = reading.from_data(kept.data, kept.path, kept.digest, (kept.configuration, {})).experiment
-    else:
-        experiment = reading.load(Path(kept.path), (kept.configuration, {})).experiment
-        if experiment.digest != kept.digest:
-            why = "holds secrets, so that no copy was kept, and has changed since"
-            return [f"{left.run}: {kept.path} {why}: undo by hand {', '.join(left.actions)}"]
-    values = _values(settings, experiment, (kept.configuration, {}))
-    settings.say.note(f"Rolling {left.run} back: {left.title}")
-    by = str(_me(None)["name"])
-    failures = roll_back(
-        folder, experiment, values, by=by, why=f"drkit chaos stop by {by}", deadline_s=kept.deadline_s,
-        tell=lambda row: _tell(settings, experiment, row), warn=settings.say.warn,
-    )  # fmt: skip
-    return [f"{left.run}: rollback {failure}" for failure in failures]
-
-
-def _abort(settings: Settings, folder: RunFolder) -> None:
-    """End a run that goes on, or whose dead-man is at work; waits until it is over."""
-    import time
-
-    from drkit.cli.steer import order
-    from drkit.engine.runs import alive
-
-    settings.say.note(f"Ending {folder.id}, which goes on")
-    order(folder, "abort", reason="drkit chaos stop")
-    deadline = time.monotonic() + 60
-    while alive(folder):
-        if time.monotonic() > deadline:
-            raise DrkitError(f"{folder.id} has not ended within a minute", hint=f"drkit status {folder.id}")
-        time.sleep(0.1)
 
 
 def _read(settings: Settings, path: Path, given: tuple[dict[str, Any], dict[str, Any]]) -> Experiment:
@@ -306,7 +218,7 @@ def _variables(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _values(settings: Settings, experiment: Experiment, given: tuple[dict[str, Any], dict[str, Any]]) -> Values:
+def values_of(settings: Settings, experiment: Experiment, given: tuple[dict[str, Any], dict[str, Any]]) -> Values:
     """Configuration and secrets, resolved. PreflightFailed for what cannot be had."""
     from drkit.chaos.toolkit.resolving import resolve
 
@@ -351,7 +263,8 @@ def _hold(environment: Environment | None, experiment: Experiment, folder: RunFo
     return EnvironmentLock(environment, open_objects(environment), folder.id)
 
 
-def _me(environment: Environment | None) -> dict[str, Any]:
+def me(environment: Environment | None) -> dict[str, Any]:
+    """Who types here, as the environment knows them, if one was named."""
     from drkit.engine.identity import login
 
     if environment is None:
@@ -372,7 +285,7 @@ def _plan(settings: Settings, experiment: Experiment, options: Options) -> None:
     settings.say.note("Dry run: nothing was run.")
 
 
-def _tell(settings: Settings, experiment: Experiment, row: Row) -> None:
+def tell(settings: Settings, experiment: Experiment, row: Row) -> None:
     """One line for what people want to know."""
     from drkit.model import events as e
 

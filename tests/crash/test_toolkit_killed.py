@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -166,6 +167,23 @@ def test_a_lease_that_is_killed_in_a_rollback_leaves_the_rest_to_stop(log: Path,
     assert left is not None and left.done == {"rollback-1"}
     assert _drkit("chaos", "stop", "--run", folder.id).returncode == 0
     assert log.read_text().split() == ["one", "undo", "sweep", "sweep"], "what is done is not done again"
+
+
+def test_a_journal_that_was_edited_is_named_and_holds_up_no_other(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _no_lease(monkeypatch)
+    bad, good = runs.new(), runs.new()
+    for folder in (bad, good):
+        path = written(tmp_path, said(log, method=[dies(log, "one")], title=folder.id))
+        forked(partial(run, path, folder))
+    with sqlite3.connect(bad.journal) as journal:
+        journal.execute("update event set body = replace(body, 'step.intent', 'step.intend')")
+    listed = _drkit("chaos", "leftovers")
+    assert listed.returncode == 1 and f"run {bad.id}: event" in listed.stderr and good.id in listed.stdout
+    stopped = _drkit("chaos", "stop", "--all")
+    assert stopped.returncode == 1 and f"{bad.id}: event" in stopped.stderr
+    assert log.read_text().split() == ["one", "one", "undo", "sweep"] and left_in(good) is None
 
 
 def test_an_experiment_without_rollbacks_is_named_and_closed(

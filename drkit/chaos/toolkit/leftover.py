@@ -68,10 +68,3 @@ def left_in(folder: RunFolder) -> Left | None:
         return None
     acted, way_back, done = found
     return Left(folder.id, str(kept.data.get("title")), tuple(acted), way_back, done, alive(folder))
-
-
-def all_left() -> list[Left]:
-    """Of every experiment of this machine, the oldest first."""
-    from drkit.engine.runs import all_runs
-
-    return [found for folder in all_runs() if (found := left_in(folder)) is not None]
