@@ -84,6 +84,7 @@ def test_their_fixtures_get_their_verdict_and_their_status(
             ran += 1
             if [ended.status, ended.deviated] != theirs_said["status"]:
                 differing.append(f"{name}: {theirs_said['status']} there, {[ended.status, ended.deviated]} here")
+    print(f"{len(results)} experiments of theirs: the same verdict; {ran} run to the same status")
     assert not differing, "\n".join(differing)
     assert len(results) > 40
     assert ran > 20

@@ -24,7 +24,7 @@ from drkit.chaos.toolkit.opening import kept_in
 from drkit.chaos.toolkit.redaction import undeclared
 from drkit.engine import orders, runs
 from drkit.engine.evidence import verify
-from drkit.errors import Exit, Locked, PreflightFailed
+from drkit.errors import Exit, FileError, Locked, PreflightFailed
 from drkit.model.events import FaultChanged, Ordered, Prepared
 from drkit.model.plan import Plan
 
@@ -257,6 +257,21 @@ def test_a_secret_that_a_control_finds_out_is_hidden_too(tmp_path: Path, monkeyp
     probe["provider"] = {"type": "process", "path": "echo", "arguments": ["${key}"]}
     ran = run(written(tmp_path, experiment(controls=[control], method=[probe])))
     assert ran.journal["run"][0]["output"]["stdout"] == "[redacted]\n"
+
+
+def test_a_control_that_refuses_its_own_declaration_is_asked_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = "def validate_control(control):\n    assert 'extra' not in control, 'no extras'\n"
+    (tmp_path / "strict.py").write_text(refuses)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    control = {"name": "strict", "extra": 1, "provider": {"type": "python", "module": "strict"}}
+    there = tmp_path / "there"
+    path = written(tmp_path, experiment(controls=[control], method=[process("act", f"touch {there}")]))
+    with pytest.raises(FileError, match="no extras"):
+        run(path)
+    assert not there.exists() and runs.all_runs() == []
 
 
 def test_two_runs_of_one_experiment_never_overlap(tmp_path: Path) -> None:
