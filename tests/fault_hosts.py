@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +44,78 @@ class Lab:
         store = f"file://{self.folder / 'store'}"
         return Environment(name="lab", kind="staging", account="0", sites=(site,), hosts=hosts, state_store=store)
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What logs in to its hosts, by reference."""
+        return {f"secret://file/{self.folder / 'login'}": (self.folder / "login").read_text()}
+
     def context(self, step: str = "step", **given: Any) -> Context:
         """A context of a run in the lab."""
-        secrets = {f"secret://file/{self.folder / 'login'}": (self.folder / "login").read_text()}
-        return testing.context(self.environment, secrets=secrets, source="here", target="here", step=step, **given)
+        return testing.context(self.environment, secrets=self.secrets, source="here", target="here", step=step, **given)
 
     def root(self, host: str) -> Path:
         """The host's root folder."""
         return Path(self.ready[host]["root"])
 
+    def command(self, host: str, *argv: str) -> list[str]:
+        """What runs a command in the host's root and namespaces, past SSH and past drkit."""
+        if self.ready[host]["room"] is None:
+            return ["env", "-C", str(self.root(host)), *argv]
+        kinds = {"mount-ns": ("--mount",), "netns": ("--mount", "--net")}[self.ready[host]["isolation"]]
+        return ["nsenter", "-t", str(self.ready[host]["room"]), *kinds, f"--wdns={self.root(host)}", "--", *argv]
+
     def inside(self, host: str, *argv: str) -> str:
-        """What a command says that runs in the host's root and namespaces, past SSH and past drkit."""
-        enter: Sequence[str] = ()
-        if self.ready[host]["room"] is not None:
-            kinds = {"mount-ns": ("--mount",), "netns": ("--mount", "--net")}[self.ready[host]["isolation"]]
-            enter = ("nsenter", "-t", str(self.ready[host]["room"]), *kinds, f"--wd={self.root(host)}", "--")
-        done = subprocess.run([*enter, *argv], cwd=self.root(host), capture_output=True, text=True, timeout=20)
+        """What such a command says."""
+        done = subprocess.run(self.command(host, *argv), capture_output=True, text=True, timeout=20)
         return done.stdout + done.stderr
+
+    def wire(self, one: str, other: str) -> None:
+        """Join two hosts by a cable of their own, inside their namespaces only: 10.77.0.1, and 10.77.0.2 to .9."""
+        enter = {name: ["nsenter", f"--net=/proc/{self.ready[name]['room']}/ns/net"] for name in (one, other)}
+        cable = f"ip link add wire type veth peer name wire netns {self.ready[other]['room']}"
+        subprocess.run([*enter[one], *cable.split()], check=True)
+        for name, numbers in ((one, [1]), (other, range(2, 10))):
+            words = [f"addr add 10.77.0.{number}/24 dev wire" for number in numbers]
+            for line in [*words, "link set wire up"]:
+                subprocess.run([*enter[name], "ip", *line.split()], check=True)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What no fault in a host of the lab may change of the machine that the lab runs on.
+
+    Others may work on the same machine: of mounts and groups those count that have to do with a host of the lab.
+    """
+
+    rules: str
+    queues: str
+    mounts: tuple[str, ...]
+    groups: tuple[str, ...]
+    clock_s: float
+    """Wall clock minus monotonic clock."""
+
+    @classmethod
+    def now(cls, lab: Lab) -> Machine:
+        """As it is."""
+        rules, queues = (
+            subprocess.run(words.split(), capture_output=True, text=True, check=True).stdout
+            for words in ("nft list ruleset", "tc qdisc show")
+        )
+        mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(lab.folder) in line]
+        roots = [
+            subprocess.run(["cksum"], input=f"{lab.root(name)}\n".encode(), capture_output=True) for name in lab.ready
+        ]
+        marks = [done.stdout.split()[0].decode() for done in roots]
+        groups = [str(path) for mark in marks for path in Path("/sys/fs/cgroup").glob(f"*/drkit-*-{mark}")]
+        return cls(rules, queues, tuple(mounts), tuple(groups), time.time() - time.monotonic())
+
+    def same_as(self, other: Machine) -> bool:
+        """Whether nothing is changed; the clock may be corrected a little meanwhile."""
+        alike = replace(self, clock_s=0) == replace(other, clock_s=0)
+        return alike and abs(self.clock_s - other.clock_s) < CLOCK_S_MAX
+
+
+CLOCK_S_MAX = 1.0
 
 
 def why_no_rooms(*tools: str) -> str | None:

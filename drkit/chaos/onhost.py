@@ -32,8 +32,9 @@ IN_KERNEL: Final = "the host's kernel, and a timer or a process of the host's ow
 #: From the least to the most that a host keeps to itself.
 _ISOLATIONS: Final[tuple[Isolation, ...]] = ("none", "mount-ns", "netns", "machine")
 
-#: Exit codes of the script by which nothing is injected: busy, older token, stranger, taken, late, reverted, unarmed.
-_NOTHING: Final = (90, 91, 92, 93, 96, 97, 99)
+#: Exit codes of the script by which nothing is injected: busy, older token, stranger, taken, no room to write it down,
+#: late, reverted, unarmed.
+_NOTHING: Final = (90, 91, 92, 93, 95, 96, 97, 99)
 _LEFT: Final = 98
 CALL_S: Final = 20.0
 
@@ -57,28 +58,34 @@ OT = TypeVar("OT", bound=Observation)
 class Recipe:
     """What breaks and what reverts, as shell of the host, run in its root.
 
-    `$FAULT` is the fault's own folder, in which `injector` names the process group that injects (pid and start time);
-    `$LEFT_S` the whole seconds that are left of the lease, for what can expire by itself. The revert is idempotent, and
-    ends with another code than 0 if something is left.
+    `$FAULT` is the fault's own folder, empty but for what the protocol keeps there, in which `injector` names the
+    session that injects (pid and start time). `$LEFT_S` and `$LEFT_MS` are what is left of the lease, for what can
+    expire by itself. The revert is idempotent, and ends with another code than 0 if something is left; it comes before
+    a second attempt to inject.
     """
 
     inject: str
     revert: str
 
 
-#: Shell: `session PID` lists what is in the session that a process leads: pid, start time and state, a line each.
+#: Shell: `session PID [BORN]` lists what is in the session that a process leads or led (BORN: and only if no other
+#: process bears its number by now): pid, start time, state and resident pages, a line each.
 SESSION: Final = r"""session() {
+  leads=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)
+  [ -z "${2:-}" ] || [ -z "$leads" ] || [ "$leads" = "$2" ] || return 0
   sed 's/^\([0-9]*\) (.*) /\1 /' /proc/[0-9]*/stat 2>/dev/null |
-    awk -v led="$1" '$5 == led && $2 != "Z" {print $1, $21, $2}'
+    awk -v led="$1" '$5 == led && $2 != "Z" && $2 != "X" {print $1, $21, $2, $23}'
 }
 """
 
 #: Revert: ends everything that the inject script left running.
 STOP_ALL: Final = f"""{SESSION}
-read -r pid born <"$FAULT/injector" 2>/dev/null || exit 0
-while session "$pid" | grep -q .; do
-  session "$pid" | while read -r one born state; do kill -KILL "$one" 2>/dev/null; done
-done"""
+if read -r pid born 2>/dev/null <"$FAULT/injector"; then
+  while session "$pid" "$born" | grep -q .; do
+    session "$pid" "$born" | while read -r one rest; do kill -KILL "$one" 2>/dev/null; done
+  done
+fi
+"""
 
 
 def host_fault(
@@ -114,11 +121,7 @@ def host_fault(
 async def inject(ctx: Context, name: str, p: HostFault, recipe: Recipe, needs: Isolation) -> None:
     """Arm the lease and inject. Refused or Unreachable if nothing was injected, StepFailed, OutcomeUnknown."""
     host = known(ctx, p.host)
-    if _ISOLATIONS.index(host.isolation) < _ISOLATIONS.index(needs):
-        raise Refused(
-            f"{name} on {host.name} would reach beyond it: it needs {needs}, and the host's isolation is "
-            f"{host.isolation}.", hint="drkit explain " + name,
-        )  # fmt: skip
+    isolated_enough(host, name, needs)
     boot, uptime_cs = (await _script(ctx, host, "clock")).output.split()
     start_by, until_s = int(uptime_cs) + round(100 * p.lease_s), ctx.permit.until(int(uptime_cs) / 100)
     if until_s is not None:
@@ -141,11 +144,20 @@ async def inject(ctx: Context, name: str, p: HostFault, recipe: Recipe, needs: I
         ctx.tell(FaultChanged(fault=name, id=ctx.step, state=state, detail=dict(detail)))
 
 
-async def healed(ctx: Context, name: str, p: HostFault, *, key: str | None = None, by: str = "drkit") -> None:
+def isolated_enough(host: Host, name: str, needs: Isolation) -> None:
+    """Refused if the fault called `name` would reach beyond the host."""
+    if _ISOLATIONS.index(host.isolation) < _ISOLATIONS.index(needs):
+        raise Refused(
+            f"{name} on {host.name} would reach beyond it: it needs {needs}, and the host's isolation is "
+            f"{host.isolation}.", hint="drkit explain " + name,
+        )  # fmt: skip
+
+
+async def healed(ctx: Context, name: str, p: HostFault) -> None:
     """Revert what the host remembers of this fault; nothing, if it remembers none. StepFailed with what is left."""
     host = known(ctx, p.host)
-    key = key or fault_key(name, p)
-    done = await _script(ctx, host, "heal", key, by)
+    key = fault_key(name, p)
+    done = await _script(ctx, host, "heal", key)
     if done.exit_code != 0:
         raise StepFailed(
             f"{name} on {host.name} is not healed: {_last(done)}", world="changed",
@@ -197,11 +209,12 @@ def known(ctx: Context, name: str) -> Host:
 
 
 async def _script(ctx: Context, host: Host, *args: str, timeout_s: float = CALL_S) -> Completed:
-    return await ctx.use(Ssh).run(host.name, ["sh", "-c", _text(), "drkit-fault", *args], timeout_s=timeout_s)
+    return await ctx.use(Ssh).run(host.name, ["sh", "-c", script_text(), "drkit-fault", *args], timeout_s=timeout_s)
 
 
 @cache
-def _text() -> str:
+def script_text() -> str:
+    """What is sent to a host, before its arguments."""
     return files("drkit.chaos").joinpath("onhost.sh").read_text()
 
 

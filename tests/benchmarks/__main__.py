@@ -3,6 +3,7 @@
     --engine    the engine beside the floor of its contract (some minutes)
     --drill     the command line, and a region's loss in the sandbox
     --chaos     how soon a breach is reverted; experiments beside Chaos Toolkit itself (a minute)
+    --leases    how late leases heal what a killed injector left (a minute or two)
     --clone     a fresh clone of this repository to the end of `make demo` (some minutes)
     --json      figures as JSON
 
@@ -35,11 +36,12 @@ def main() -> int:
     import of_drill
     import of_engine
     import of_first_step
+    import of_leases
     import of_orders
     from table import lines
 
     options = _options()
-    all_of_them = not (options.engine or options.drill or options.chaos or options.clone)
+    all_of_them = not (options.engine or options.drill or options.chaos or options.leases or options.clone)
     rows = machine()
     if options.engine or all_of_them:
         rows += [*of_first_step.rows(), *of_orders.rows(), *of_engine.rows()]
@@ -47,6 +49,8 @@ def main() -> int:
         rows += [*of_command_line.starting_up(), *of_drill.a_drill()]
     if options.chaos or all_of_them:
         rows += [*of_abort.rows(), *of_chaos.rows()]
+    if options.leases:
+        rows += of_leases.rows()
     if options.clone:
         rows += of_clone.clone_to_demo()
     rows.append(("load average after", f"{os.getloadavg()[0]:.1f}", ""))
@@ -70,6 +74,7 @@ def _options() -> Namespace:
     parser.add_argument("--engine", action="store_true", help="the engine beside the floor of its contract")
     parser.add_argument("--drill", action="store_true", help="the command line, and a region's loss in the sandbox")
     parser.add_argument("--chaos", action="store_true", help="how soon a breach is reverted; Chaos Toolkit")
+    parser.add_argument("--leases", action="store_true", help="how late leases heal what a killed injector left")
     parser.add_argument("--clone", action="store_true", help="from a fresh clone to the end of the demo")
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     return parser.parse_args()

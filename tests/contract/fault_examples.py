@@ -5,8 +5,12 @@ A heal is done when its fault is seen to be gone, so the same table serves both.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from drkit.catalog import Catalog
+from drkit.model.faults import fault_key
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,129 @@ class Example:
     """Observations in which it is neither injected nor healed, by what they are."""
 
 
+def key_of(fault: str) -> str:
+    """Name at its target of the fault as it is used below."""
+    entry = Catalog().entry(fault)
+    return fault_key(fault, entry.params.model_validate_json(json.dumps(USED[fault])))
+
+
+def kept(fault: str, **more: int) -> dict[str, Any]:
+    """Seen: this fault keeps something running."""
+    key = key_of(fault) if fault in USED else "host-other-0123456789ab"
+    return {"kept": [{"key": key, **more}]}
+
+
+def table(fault: str, members: int) -> dict[str, Any]:
+    """Seen: this fault has so many members in the packet filter."""
+    return {"tables": [{"key": key_of(fault), "members": members}]}
+
+
+def shaper(fault: str) -> str:
+    """Handle of this fault's queue."""
+    return f"d{key_of(fault)[-3:]}:"
+
+
+def filtered(fault: str) -> Example:
+    """A fault of two peers or ports."""
+    return Example(
+        USED[fault], injected=table(fault, 2), healed=table(fault, 0),
+        neither={"one of the two was let go": table(fault, 1)},
+    )  # fmt: skip
+
+
+PEERS = ["10.0.0.5", "10.2.0.0/16"]
+#: Parameters of the faults that are known at their target by what was asked for.
+USED: dict[str, dict[str, Any]] = {
+    "host.cpu-load": {"host": "app-1", "cores": 2},
+    "host.memory-fill": {"host": "app-1", "hold_mib": 64},
+    "host.disk-fill": {"host": "app-1", "path": "/data", "leave_bytes": 2**20},
+    "host.partition": {"host": "app-1", "peers": PEERS},
+    "host.port-blackhole": {"host": "app-1", "ports": [5432, 6379]},
+    "host.connection-reset": {"host": "app-1", "ports": [5432, 6379]},
+    "host.packet-loss": {"host": "app-1", "peers": PEERS, "percent": 30},
+    "host.packet-rate": {"host": "app-1", "peers": PEERS, "per_s": 20},
+    "host.dns-failure": {"host": "app-1"},
+    "host.bandwidth": {"host": "app-1", "peers": ["10.0.0.5"], "kbit_per_s": 400},
+    "host.latency": {"host": "app-1", "peers": ["10.0.0.5"], "delay_ms": 100},
+}
+
 FAULTS: dict[str, Example] = {
     "host.process-pause": Example(
         {"host": "app-1", "service": "app", "lease_s": 60.0},
         injected={"processes": 3, "stopped": 3}, healed={"processes": 3, "stopped": 0},
         neither={"one still runs": {"processes": 3, "stopped": 2}},
     ),
+    "host.process-kill": Example(
+        {"host": "app-1", "service": "app", "lease_s": 60.0},
+        injected={"processes": 0, "stopped": 0}, healed={"processes": 3, "stopped": 0},
+    ),
+    "host.service-stop": Example(
+        {"host": "app-1", "service": "app", "lease_s": 60.0},
+        injected={"processes": 0, "stopped": 0}, healed={"processes": 3, "stopped": 0},
+    ),
+    "host.cpu-load": Example(
+        USED["host.cpu-load"],
+        injected=kept("host.cpu-load", processes=4), healed=kept("host.other", processes=4),
+        neither={
+            "one has ended": kept("host.cpu-load", processes=2),
+            "they do not compute": kept("host.cpu-load", processes=4, stopped=2),
+        },
+    ),
+    "host.memory-fill": Example(
+        USED["host.memory-fill"],
+        injected=kept("host.memory-fill", processes=4, held_bytes=68_000_000), healed={"kept": []},
+        neither={"it is not full yet": kept("host.memory-fill", processes=4, held_bytes=60_000_000)},
+    ),
+    "host.disk-fill": Example(
+        USED["host.disk-fill"],
+        injected={"available_bytes": 2**20, "free_inodes": 9, **kept("host.disk-fill", processes=1)},
+        healed={"available_bytes": 2**30, "free_inodes": 9},
+        neither={
+            "somebody made room": {"available_bytes": 2**30, "free_inodes": 9, **kept("host.disk-fill", processes=1)},
+        },
+    ),
+    "host.inode-exhaustion": Example(
+        {"host": "app-1", "path": "/data", "leave_inodes": 100},
+        injected={"available_bytes": 2**30, "free_inodes": 101}, healed={"available_bytes": 2**30, "free_inodes": 9000},
+    ),
+    "host.io-limit": Example(
+        {"host": "app-1", "service": "app", "path": "/data", "bytes_per_s": 65536},
+        injected={"read_bytes_per_s": 65536, "write_bytes_per_s": 65536}, healed={"read_bytes_per_s": 9_000_000},
+        neither={"only reading is slow": {"read_bytes_per_s": 65536}},
+    ),
+    "host.partition": filtered("host.partition"),
+    "host.port-blackhole": filtered("host.port-blackhole"),
+    "host.connection-reset": filtered("host.connection-reset"),
+    "host.packet-loss": filtered("host.packet-loss"),
+    "host.packet-rate": filtered("host.packet-rate"),
+    "host.dns-failure": Example(
+        USED["host.dns-failure"], injected=table("host.dns-failure", 1), healed=table("host.dns-failure", 0),
+    ),
+    "host.bandwidth": Example(
+        USED["host.bandwidth"],
+        injected=table("host.bandwidth", 1) | {"shapers": [shaper("host.bandwidth")]}, healed={"tables": []},
+        neither={
+            "the queue stays, nobody is sent through it": {"shapers": [shaper("host.bandwidth")]},
+            "there is no queue": table("host.bandwidth", 1) | {"shapers": ["dfff:"]},
+        },
+    ),
+    "host.latency": Example(
+        USED["host.latency"],
+        injected=table("host.latency", 1) | kept("host.latency", processes=2), healed={"tables": []},
+        neither={
+            "the relay is gone, connections still go to it": table("host.latency", 1),
+            "the relay runs, connections pass it by": kept("host.latency", processes=2),
+        },
+    ),
+    "host.certificate-expiry": Example(
+        {"host": "app-1", "service": "web", "port": 443, "certificate": "/etc/web.pem", "key": "/etc/web.key"},
+        injected={"expired": True}, healed={"expired": False}, neither={"no TLS is spoken": {"expired": None}},
+    ),
+    "host.clock-skew": Example(
+        {"host": "app-1", "offset_s": 86400.0},
+        injected={"ahead_s": 86399.4}, healed={"ahead_s": -0.2}, neither={"another offset": {"ahead_s": 60.0}},
+    ),
+    "host.loss": Example({"host": "app-1"}, injected={"answers": False}, healed={"answers": True}),
     "region.outage": Example(
         {"site": "east"},
         injected={"parts": 5, "running": 0, "links": 3, "links_cut": 3, "outage": True},
@@ -41,6 +162,13 @@ FAULTS: dict[str, Example] = {
 LOOKS: dict[str, list[dict[str, Any]]] = {
     "host.faults": [{}],
     "host.inventory": [{}, {"site": "west", "role": "app"}],
+    "host.kept": [{"host": "app-1"}],
+    "host.disk": [{"host": "app-1", "path": "/data"}],
+    "host.io-limits": [{"host": "app-1", "service": "app", "path": "/data"}],
+    "host.traffic": [{"host": "app-1"}],
+    "host.certificate": [{"host": "app-1", "port": 443}],
+    "host.clock": [{"host": "app-1"}],
+    "host.answers": [{"host": "app-1"}],
     "host.processes": [{"host": "app-1", "service": "app"}],
     "sandbox.faults": [{}],
 }

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -69,10 +64,10 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(hosts: Lab) 
 
 
 async def test_a_fault_heals_itself_when_its_lease_is_over(hosts: Lab) -> None:
-    ctx, p = hosts.context(), Pause(host="app-1", service="s1", lease_s=0.5)
+    ctx, p = hosts.context(), Pause(host="app-1", service="s1", lease_s=2)
     await pause(ctx, p, await processes(ctx, Service(host="app-1", service="s1")))
     assert stopped(hosts, "s1")
-    await until(lambda: not stopped(hosts, "s1"), 1.5)
+    await until(lambda: not stopped(hosts, "s1"), 3)
     await until(lambda: (hosts.root("app-1") / "var/lib/drkit/faults").exists(), 1)
     assert not [m for m in (await faults(ctx, Nothing())).markers if m.params["service"] == "s1"]
     await ctx.providers.aclose()
@@ -144,55 +139,3 @@ async def test_a_revert_that_fails_says_what_is_left_and_the_lease_tries_again(h
     assert stopped(hosts, "s5")
     revert.write_text(good)
     await until(lambda: not stopped(hosts, "s5"), 4)
-
-
-INJECTOR = """
-import asyncio, json, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from fault_hosts import Lab
-from drkit.chaos.faults._service import Service
-from drkit.chaos.faults.process_pause import Pause, pause, processes
-
-async def main():
-    lab = Lab(Path({folder!r}), json.loads({ready!r}), [])
-    ctx = lab.context(run=sys.argv[1])
-    before = await processes(ctx, Service(host="app-1", service=sys.argv[2]))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    await pause(ctx, Pause(host="app-1", service=sys.argv[2], lease_s=float(sys.argv[3])), before)
-    print("injected", flush=True)
-    await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
-
-
-def injector(hosts: Lab, *args: str) -> subprocess.Popen[str]:
-    """A process that injects when it is told to."""
-    import json
-
-    text = INJECTOR.format(
-        tests=str(Path(__file__).parents[1]), folder=str(hosts.folder), ready=json.dumps(hosts.ready)
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", text, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-async def test_an_injector_killed_at_any_moment_leaves_a_fault_that_heals_itself(hosts: Lab) -> None:
-    times = int(os.environ.get("DRKIT_KILLS", "5"))
-    for number in range(times):
-        child = injector(hosts, f"kill-{number}", "s6", "1.0")
-        assert child.stdout is not None and child.stdin is not None
-        assert child.stdout.readline() == "ready\n"
-        child.stdin.write("go\n")
-        child.stdin.flush()
-        await anyio.sleep(random.Random(number).uniform(0, 0.15))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        await anyio.sleep(0.2)  # what had been sent already may still arrive
-        await until(lambda: not stopped(hosts, "s6"), 2.0)
-        ctx = hosts.context()
-        assert not [m for m in (await faults(ctx, Nothing())).markers if m.params["service"] == "s6"]
-        await ctx.providers.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Final
 
 from drkit.chaos.onhost import SESSION, OnHost, known
 from drkit.context import Context
@@ -32,13 +33,23 @@ _LEADER = r"""leader_of() { # a service: pid, or nothing if it does not run
   [ -n "$found" ] || found=$(systemctl show -p MainPID --value "$1" 2>/dev/null)
   [ "${found:-0}" -eq 0 ] || echo "$found"
 }
+manage() { # start, stop or restart a service
+  if command -v svc >/dev/null; then svc "$@"; else systemctl "$@"; fi
+}
 """
 
 
 def with_leader(service: str, script: str) -> str:
-    """A script in which `leader_of "$service"` and `session PID` tell the processes of the service."""
+    """A script in which `leader_of`, `session PID` and `manage VERB` tell and change the processes of `$service`."""
     return f"{SESSION}{_LEADER}service={shlex.quote(service)}\n{script}"
 
+
+#: Inject: the service runs, and whoever reverts knows that it did. Revert: it runs again, if it did.
+RUNS: Final = """[ -n "$(leader_of "$service")" ] || { echo "$service does not run"; exit 1; }
+echo yes >"$FAULT/ran" || exit 1
+"""
+RUN_AGAIN: Final = """[ ! -e "$FAULT/ran" ] || manage start "$service"
+"""
 
 _LIST = """leader=$(leader_of "$service"); [ -z "$leader" ] || session "$leader" """
 

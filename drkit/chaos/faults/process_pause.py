@@ -25,14 +25,14 @@ def pause(p: Pause) -> Recipe:
     # Whom to wake is known before anybody is stopped; what is forked meanwhile is found in the next round.
     stop = """leader=$(leader_of "$service")
 [ -n "$leader" ] || { echo "$service does not run"; exit 1; }
-echo "$leader" >"$FAULT/leader"
+echo "$leader" >"$FAULT/leader" || exit 1
 for round in 1 2 3 4 5 6 7 8 9; do
-  session "$leader" | while read -r pid born state; do [ "$state" = T ] || kill -STOP "$pid" 2>/dev/null; done
-  session "$leader" | grep -qv ' T$' || exit 0
+  session "$leader" | while read -r pid born state rest; do [ "$state" = T ] || kill -STOP "$pid" 2>/dev/null; done
+  session "$leader" | grep -qv ' T ' || exit 0
 done
 echo "$service does not stop"; exit 1"""
     go_on = f"""{SESSION}[ -f "$FAULT/leader" ] || exit 0
-session "$(cat "$FAULT/leader")" | while read -r pid born state; do kill -CONT "$pid" 2>/dev/null; done
+session "$(cat "$FAULT/leader")" | while read -r pid born state rest; do kill -CONT "$pid" 2>/dev/null; done
 exit 0"""
     return Recipe(with_leader(p.service, stop), go_on)
 

@@ -37,7 +37,7 @@ class Room:
     def enter(self, folder: Path) -> tuple[str, ...]:
         """What to put before a command so that it runs inside, in this folder."""
         where = [f"{_FLAGS[kind]}=/proc/{self.pid}/ns/{kind}" for kind in self._kinds]
-        return ("nsenter", *where, f"--wd={folder}", "--")
+        return ("nsenter", *where, f"--wdns={folder}", "--")
 
     def close(self) -> None:
         """Let the namespaces go; they end with the last process inside."""

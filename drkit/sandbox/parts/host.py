@@ -67,6 +67,8 @@ class Layout:
             "HOSTNAME": config["name"],
             "DRKIT_HOST_PID": str(os.getpid()),
             MARK: str(root),
+            # The server that its commands come in by stays outside of a host's own network.
+            **({"DRKIT_HOST_OUTSIDE": "1"} if config.get("isolation") == "netns" else {}),
             **config.get("env", {}),
         }
         key = Path(identity.get("key") or folder / "host_key")
