@@ -35,7 +35,7 @@ LEASE_S = 1.0
 COMMANDS = ("mkdir", "cat", "mv", "rm", "flock", "setsid", "sleep", "tail", "sed", "cut", "awk")
 STOPS = """#!/bin/sh
 if tr '\\0' ' ' <"/proc/$PPID/cmdline" | grep -q ' drkit-fault \\| drkit-inject '; then
-  echo . >>"$CALLS"
+  echo "${0##*/}" >>"$CALLS"
   if [ "$(wc -l <"$CALLS")" -eq "$STOP_AT" ]; then kill -STOP "$PPID"; fi
 fi
 exec "/usr/bin/${0##*/}" "$@"
@@ -152,6 +152,21 @@ def test_a_script_frozen_inside_its_lock_injects_nothing_when_it_wakes(hosts: La
     count = calls_of_one(hosts, tmp_path)
     assert count > SERVICES
     frozen_at(hosts, [1 + number * (count - 1) // (SERVICES - 1) for number in range(SERVICES)], tmp_path)
+
+
+def test_a_script_frozen_beyond_its_senders_lease_injects_nothing_though_the_faults_own_lease_lives(
+    hosts: Lab, tmp_path: Path
+) -> None:
+    calls_of_one(hosts, tmp_path)
+    armed = (tmp_path / "calls").read_text().split().index("setsid") + 1
+    args = inject_args(hosts, "s4", f"{tmp_path.name}-late", lease_s=30)
+    args[6] = str(round(100 * (uptime_s() + 0.5)))
+    frozen = script(hosts, *args, stop_at=armed, calls=tmp_path / "late")
+    time.sleep(1)
+    assert wake(tmp_path / "late") == 1
+    assert said(frozen) == "its lease is over\n"
+    assert not is_stopped(leader(hosts, "s4"))
+    assert said(script(hosts, "list")) == ""
 
 
 @pytest.mark.soak
