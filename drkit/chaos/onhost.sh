@@ -30,7 +30,7 @@ kill_named() { # with its group; by the shell itself, since a program called kil
   if is_alive "$f/$1" && [ "$pid" -gt 1 ]; then kill -s KILL -- "-$pid" "$pid" 2>/dev/null; fi
 }
 kill_holders() { # whoever else has the lock open: the kernel knows, even if they froze before they could leave a name
-  for open in /proc/[0-9]*/fd/9; do
+  for open in /proc/[0-9]*/fd/*; do # a shell keeps 9 under another number while it waits for who is not to have it
     if [ "$open" -ef "$f/lock" ] && open=${open#/proc/} && [ "${open%%/*}" != "$$" ]; then
       kill -s KILL "${open%%/*}" 2>/dev/null
     fi

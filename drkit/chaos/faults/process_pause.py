@@ -32,8 +32,9 @@ for round in 1 2 3 4 5 6 7 8 9; do
 done
 echo "$service does not stop"; exit 1"""
     go_on = f"""{SESSION}[ -f "$FAULT/leader" ] || exit 0
-session "$(cat "$FAULT/leader")" | while read -r pid born state rest; do kill -CONT "$pid" 2>/dev/null; done
-exit 0"""
+led=$(cat "$FAULT/leader")
+session "$led" | while read -r pid born state rest; do kill -CONT "$pid" 2>/dev/null; done
+! session "$led" | grep -q ' T '"""
     return Recipe(with_leader(p.service, stop), go_on)
 
 
