@@ -152,7 +152,9 @@ def frozen_at(hosts: Lab, places: Sequence[int], tmp_path: Path) -> None:
         process = script(hosts, *args, stop_at=place, calls=calls, root=root)
         frozen.append(Frozen(place, number, root, calls, process))
     time.sleep(LEASE_S)  # whoever came so far has armed its lease by now; it is too late for who did not
-    deadline = uptime_s() + LEASE_S + LATE_S
+    ends_s = [float(seen_in(one.root).get("until", 0)) / 100 for one in frozen]
+    time.sleep(max(max(ends_s) + 0.1 - uptime_s(), 0))
+    deadline = uptime_s() + LATE_S
     while left := [one.place for one in frozen if is_stopped(pids[one.service])]:
         assert uptime_s() < deadline, f"frozen at {left}"
         time.sleep(0.05)
@@ -163,7 +165,18 @@ def frozen_at(hosts: Lab, places: Sequence[int], tmp_path: Path) -> None:
     deadline = uptime_s() + LEASE_S + LATE_S
     while any(said(script(hosts, "list", root=one.root)) for one in frozen):
         assert uptime_s() < deadline, ends
-    assert [ends[one.place] for one in frozen if is_stopped(pids[one.service])] == []
+    broken = [
+        (one.place, ends[one.place], woken[one.place], seen_in(one.root))
+        for one in frozen
+        if is_stopped(pids[one.service])
+    ]
+    assert broken == []
+
+
+def seen_in(root: Path) -> dict[str, str]:
+    """What a host remembers."""
+    kept = ("state", "log", "until", "lease", "injector", "leader")
+    return {path.name: path.read_text() for path in root.glob("var/lib/drkit/faults/*/*") if path.name in kept}
 
 
 def calls_of_one(hosts: Lab, tmp_path: Path) -> int:
