@@ -16,7 +16,7 @@ import anyio
 from drkit.catalog import Catalog, action, probe
 from drkit.context import Context, Provider, Providers, Secrets
 from drkit.engine import gates
-from drkit.engine.driver import Driver
+from drkit.engine.driver import Driver, in_place
 from drkit.engine.executor import Executor
 from drkit.engine.fold import Run, replay
 from drkit.engine.memory import MemoryInbox, MemoryStore
@@ -289,8 +289,8 @@ class Engine:
         )  # fmt: skip
         return Driver(
             run, self.store, self.inbox, executor, self.clock, head=rows[-1].hash if rows else e.GENESIS,
-            lease=self.lease, copier=self.copier, secrets=NoSecrets(), stay=stay, threads=self.threads,
-            on_trouble=self.troubles.append,
+            lease=self.lease, copier=self.copier, secrets=NoSecrets(), stay=stay,
+            in_thread=anyio.to_thread.run_sync if self.threads else in_place, on_trouble=self.troubles.append,
         )  # fmt: skip
 
     async def start(self, **more: Any) -> RunState:

@@ -9,6 +9,7 @@ until there is room.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -34,6 +35,14 @@ RENEW_S = 2.0
 """How often the lease is renewed."""
 COMMIT_RETRY_S = 1.0
 """How long to wait before a commit that failed is tried again."""
+
+
+InThread = Callable[[Callable[[], None]], Awaitable[None]]
+
+
+async def in_place(work: Callable[[], None]) -> None:
+    """Do it here and now: for tests that need no thread."""
+    work()
 
 
 class CarriesOut(Protocol):
@@ -63,17 +72,17 @@ class Driver:
         copier: Copier | None = None,
         secrets: Secrets | None = None,
         stay: bool = True,
-        threads: bool = True,
+        in_thread: InThread = anyio.to_thread.run_sync,
         on_trouble: Callable[[str | None], None] = lambda text: None,
         on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
     ) -> None:
         """`secrets` are taken out of every fact. `stay`: wait for orders while the run is paused.
 
-        `threads`: commit in a worker thread (not in simulations). `on_rows` is called after each commit, from the event
-        loop; it must not block.
+        `in_thread`: where commits are made (`in_place` blocks the event loop). `on_rows` is called after each commit,
+        from the event loop; it must not block.
         """
         self._run, self._store, self._inbox, self._executor, self._clock = run, store, inbox, executor, clock
-        self._lease, self._copier, self._secrets, self._threads = lease, copier, secrets, threads
+        self._lease, self._copier, self._secrets, self._in_thread = lease, copier, secrets, in_thread
         self._on_trouble, self._on_rows = on_trouble, on_rows
         self._leaving = not stay
         self._times = RunClock(clock, since=run.state.t)
@@ -172,10 +181,7 @@ class Driver:
         while True:
             try:
                 with anyio.CancelScope(shield=True):
-                    if self._threads:
-                        await anyio.to_thread.run_sync(self._store.append, rows)
-                    else:
-                        self._store.append(rows)
+                    await self._in_thread(partial(self._store.append, rows))
                 break
             except JournalError as error:
                 if self.trouble is None:

@@ -26,7 +26,7 @@ from sabotage_rows import Reply, Row
 from drkit.catalog import Action, Catalog, Entry
 from drkit.context import Context, Providers
 from drkit.engine.clock import SystemClock
-from drkit.engine.driver import CarriesOut, Driver
+from drkit.engine.driver import CarriesOut, Driver, in_place
 from drkit.engine.executor import Executor, Report
 from drkit.engine.fold import Run
 from drkit.engine.memory import MemoryInbox, MemoryStore
@@ -266,7 +266,7 @@ class Walk:
                     inbox.put(_answer(asked, reply, plan))
 
         driver = Driver(
-            Run(plan), MemoryStore(), inbox, Only(executor, steps, self.past), clock, stay=False, threads=False,
+            Run(plan), MemoryStore(), inbox, Only(executor, steps, self.past), clock, stay=False, in_thread=in_place,
             on_rows=answer,
         )  # fmt: skip
         opened = e.Opened(
