@@ -135,17 +135,27 @@ def below(state: RunState, step: StepState) -> Iterator[StepState]:
 
 
 def why_not_skip(state: RunState, step: StepState) -> str | None:
-    """Why what it stands for cannot be skipped as a whole now."""
+    """Why what it stands for cannot be skipped as a whole now.
+
+    Approvals stand in the way, but not while the runbook's own condition is undecided: then nothing in it has begun,
+    and the condition could have left out its approvals as well. Else nobody could pass what nobody can decide.
+    """
+    undecided = _is_undecided(state, step)
     for each in below(state, step):
         if each.phase is Phase.ENDED:
             continue
         if each.plan.fences:
             return f"{each.id} is a fence: it is never skipped"
-        if each.plan.kind == "gate":
+        if each.plan.kind == "gate" and not undecided:
             return f"{each.id} is an approval: answer it with drkit approve or drkit reject"
         if each.phase not in _UNTOUCHED or (each.phase is Phase.BLOCKED and each.ended is Status.UNCERTAIN):
             return f"{each.id} is {each.status}"
     return None
+
+
+def _is_undecided(state: RunState, step: StepState) -> bool:
+    when = state.steps.get(f"{step.id}/{fanning.WHEN}")
+    return when is not None and when.phase in _UNTOUCHED
 
 
 def skip(run: Moves, steps: Iterable[StepState], order: Ordered) -> None:

@@ -13,6 +13,8 @@ from drkit.model.plan import PlanScope, PlanStep
 from drkit.model.values import Json
 
 ANY_ENTRY = "*"
+WHEN = "_when"
+"""Where a nested runbook's `when` is decided. No id of a file begins like this."""
 _KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _NAMES = ("id", "name")
 

@@ -30,8 +30,6 @@ from drkit.plan.yaml import Where
 if TYPE_CHECKING:
     from drkit.plan.steps import Steps
 
-#: Where a nested runbook's `when` is decided. No id of a file begins like this.
-WHEN = "_when"
 Names = tuple[str, ...]
 _A_LIST = "for_each: [orders, users]"
 _NOT_OF_A_RUNBOOK = ("timeout", "verify", "hold", "retry")
@@ -220,15 +218,15 @@ def _placed(
             on.wrong((*steps.at[spec.id], "when"), message, key=True)
         head = [
             PlanStep(
-                id=name(WHEN), number=0, uses=spec.uses, kind="when", title=fanning.needed(name(WHEN)),
+                id=name(fanning.WHEN), number=0, uses=spec.uses, kind="when", title=fanning.needed(name(fanning.WHEN)),
                 owner=spec.owner, needs=needs, when=spec.when, repeat="safe", skippable=False,
                 scope=id if on.around.entry else None,
             )
         ]  # fmt: skip
         if on.around.entry is not None:
             # What decides about the runbook reads what the step reads, not what its steps do.
-            steps.scopes[name(WHEN)] = _item(PlanScope(), on.around.entry)
-            head = [head[0].model_copy(update={"scope": name(WHEN)})]
+            steps.scopes[name(fanning.WHEN)] = _item(PlanScope(), on.around.entry)
+            head = [head[0].model_copy(update={"scope": name(fanning.WHEN)})]
     first = (head[0].id,) if head else needs
     below = [step if step.needs else step.model_copy(update={"needs": first}) for step in below]
     of = {step.id for step in found if "/" not in step.id}

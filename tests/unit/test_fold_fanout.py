@@ -261,6 +261,39 @@ def test_a_whole_with_an_approval_in_it_is_not_skipped() -> None:
     assert f.status("n") == "done"
 
 
+def undecided() -> Folding:
+    return Folding(
+        PlanStep(id="n/_when", number=1, uses="runbook/n", kind="when", when="probes.load.value == 1"),
+        gate("n/go", "n/_when"),
+        step("n/x", "n/go"),
+        join("n", "n/go", "n/x", of="runbook"),
+        step("b", "n"),
+    )
+
+
+def test_a_whole_whose_condition_nobody_can_tell_is_skipped_with_the_approvals_in_it() -> None:
+    f = undecided()
+    f.take(e.Failed(step="n/_when", attempt=1, error="unknown", world="untouched"))
+    assert f.take(order("skip", "n")) == ["prepare b"]
+    assert (f.status("n/go"), f.status("n/x"), f.status("n")) == ("skipped", "skipped", "skipped")
+
+
+def test_once_its_condition_is_decided_the_approvals_in_it_must_be_answered() -> None:
+    f = undecided()
+    f.take(e.Done(step="n/_when", attempt=1, after=None))
+    assert "approval" in (why_not(order("skip", "n"), f.state) or "")
+
+
+def test_a_whole_whose_condition_nobody_can_tell_keeps_its_fence() -> None:
+    f = Folding(
+        PlanStep(id="n/_when", number=1, uses="runbook/n", kind="when", when="probes.load.value == 1"),
+        step("n/x", "n/_when", fences=True),
+        join("n", "n/x", of="runbook"),
+    )
+    f.take(e.Failed(step="n/_when", attempt=1, error="unknown", world="untouched"))
+    assert "fence" in (why_not(order("skip", "n"), f.state) or "")
+
+
 def test_an_optional_step_that_failed_does_not_hold_the_whole_back_and_is_named() -> None:
     f = Folding(step("n/x", optional=True), step("n/y"), join("n", "n/x", "n/y", of="runbook"), step("b", "n"))
     f.prepared("n/x")
