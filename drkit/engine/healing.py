@@ -20,17 +20,26 @@ def healed_by_steps(state: RunState) -> frozenset[str]:
 def proceed(run: Moves) -> None:
     """Start what can be healed now. A heal waits for nothing but its own fault: neither for a runbook nor for people.
 
-    What is still being injected is waited for, or it would arrive after its heal.
+    What is still being injected is waited for, or it would arrive after its heal. A fault that may have been injected
+    in the lost end of a journal is healed too.
     """
     for step in run.state.heals:
         fault = run.state.steps[step.plan.heals or ""]
-        if step.phase not in _NOT_BEGUN or fault.phase in BUSY:
+        if step.phase not in _NOT_BEGUN or must_wait(run.state, step):
             continue
-        if fault.intent:
+        if step.next is not None:
+            run.go(step, *step.next)
+        elif fault.intent or fault.doubtful:
             run.move(step, Phase.IDLE)
             run.ready.append(step)
         else:
             run.end(step, Status.CANCELLED, "its fault was never injected")
+
+
+def must_wait(state: RunState, step: StepState) -> bool:
+    """Whether it heals, in a run that is aborted, what somebody is still at work to inject, or to find out about."""
+    fault = state.steps.get(step.plan.heals or "")
+    return state.aborting is not None and fault is not None and fault.phase in BUSY
 
 
 def unfinished(state: RunState) -> bool:

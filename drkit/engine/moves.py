@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from drkit.context import step_token
-from drkit.engine import fanout, gates, scoping
+from drkit.engine import fanout, gates, healing, scoping
 from drkit.engine.compensation import ancestors
 from drkit.engine.state import BUSY, Ask, Phase, RunState, Status, StepState
 from drkit.errors import DrkitError
@@ -120,7 +120,7 @@ class Moves:
 
     def begin(self, step: StepState) -> None:
         """Its needs have ended: start it, or skip it as was ordered."""
-        if step.phase is not Phase.IDLE:
+        if step.phase is not Phase.IDLE or healing.must_wait(self.state, step):
             return
         if step.skip is not None:
             self.end(step, Status.SKIPPED, step.skip.reason)
