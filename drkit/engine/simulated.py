@@ -102,6 +102,10 @@ class Chance:
                 return name
         return None
 
+    def toss(self) -> bool:
+        """One way or the other."""
+        return self._random.random() < 0.5
+
     def shuffle(self, things: list[Any]) -> None:
         """Put them into some order."""
         self._random.shuffle(things)

@@ -193,6 +193,33 @@ class Account:
         whens = (f"{above}/_when" for above in self.above(id) if not id.startswith(f"{above}/_when"))
         return min((seq for when in whens for seq, _ in self.of(when, e.NotNeeded)), default=math.inf)
 
+    def left_out_at(self, id: str) -> float:
+        """When somebody skipped a runbook that this step is in, before its condition was decided."""
+        wholes = (above for above in self.above(id) if above != id and f"{above}/_when" in self.steps)
+        skips = ((whole, seq) for whole in wholes for seq, o in self.of(whole, e.Ordered) if o.verb == "skip")
+        undecided = (seq for whole, seq in skips if not any(self.of(f"{whole}/_when", e.Done, upto=seq)))
+        return min(undecided, default=math.inf)
+
+    @cached_property
+    def aborted_at(self) -> float:
+        """The first event at which it may be at an end by a person's word, or by a step's failure."""
+        return next((row.seq for row in self.rows if self._may_abort(row.fact)), math.inf)
+
+    def _may_abort(self, fact: Fact) -> bool:
+        if isinstance(fact, e.Ordered):
+            return fact.verb == "abort"
+        if isinstance(fact, e.Fired) and fact.timer.startswith("ask "):
+            step = self.step(fact.timer.split()[1])
+        else:
+            step = self.step(str(getattr(fact, "step", "")))
+        failed = isinstance(fact, e.Failed | e.Interrupted | e.Answered | e.Fired)
+        return failed and step is not None and step.on_failure in ("abort", "rollback")
+
+    def heals_early(self, id: str, seq: int) -> bool:
+        """Whether it heals something in a run that is at an end: then it waits for nothing but its fault."""
+        step = self.step(id)
+        return step is not None and step.heals is not None and self.aborted_at <= seq
+
     def done_at(self, step: str) -> int | None:
         """Where it says that it is done, or was so already."""
         return next((seq for seq, _ in self.of(step, e.Done, e.AlreadySo)), None)

@@ -103,6 +103,21 @@ async def put_final(ctx: Context, p: Put, before: Value) -> None:
 
 
 @action(
+    "sim.break", observe=value, repeat="safe", unfenced=False, side="neither", poll_s=0.5, settle_s=SETTLE_S,
+    timeout_s=8,
+)  # fmt: skip
+async def break_it(ctx: Context, p: Put, before: Value) -> None:
+    """Do damage on purpose: nothing but a step that heals it takes it back."""
+    await ctx.use(Link).write(ctx, p.name, p.to, checked=True)
+
+
+@action("sim.heal", observe=value, repeat="safe", side="neither", poll_s=0.5, settle_s=SETTLE_S, timeout_s=8)
+async def heal(ctx: Context, p: Put, before: Value) -> None:
+    """Take the damage away."""
+    await ctx.use(Link).write(ctx, p.name, p.to, checked=False)
+
+
+@action(
     "sim.fence", observe=value, repeat="safe", unfenced=False, fences=True, side="source", poll_s=0.5,
     settle_s=SETTLE_S, timeout_s=8,
 )  # fmt: skip
@@ -120,7 +135,7 @@ async def promote(ctx: Context, p: Put, before: Value) -> None:
     await ctx.use(Link).write(ctx, p.name, p.to, checked=True)
 
 
-for each in (put, put_once, put_ask, put_checked, fence, put_final, promote):
+for each in (put, put_once, put_ask, put_checked, break_it, heal, fence, put_final, promote):
     each.check(is_put)
 
 
@@ -141,6 +156,13 @@ def put_once_back(p: Put, before: Value, after: Value | None) -> Use | None:
 @put_ask.undo
 def put_ask_back(p: Put, before: Value, after: Value | None) -> Use | None:
     return back_with("sim.ask", p, before)
+
+
+@break_it.undo
+@heal.undo
+def whole_again(p: Put, before: Value, after: Value | None) -> Use | None:
+    """For runs without a heal. With one a rollback leaves it alone."""
+    return back_with("sim.heal", p, before)
 
 
 @put_checked.undo

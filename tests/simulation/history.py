@@ -19,7 +19,7 @@ from simulation import machines, people, plans
 from simulation.bucket import TROUBLE, Bucket
 from simulation.machines import Fate, Machine, Process
 from simulation.runner import Runner
-from simulation.world import READS, WRITES, World
+from simulation.world import LATE, READS, WRITES, World
 
 HORIZON_S = 6000.0
 """A run that has not ended by then never will: people have looked after it hundreds of times."""
@@ -48,11 +48,14 @@ class History:
         self.plan = plans.random_plan(r, on_failure="rollback" if hesitates else None)
         self.policy: dict[str, Json] | None = {"name": "nightly", "*": "approve"} if r.random() < 0.2 else None
         cut_at = r.uniform(0, 30) if r.random() < 0.3 else math.inf
-        calm = r.random() < 0.15
-        self.world = World(self.chance(WRITES if not calm else {}), self.chance(READS if not calm else {}), cut_at)
+        writes, reads = r.choices([({}, {}), (WRITES, READS), (LATE, READS)], [15, 70, 15])[0]
+        self.world = World(self.chance(writes), self.chance(reads), cut_at)
         self.bucket = Bucket(down=spells(r, 0.35, 60))
         self.trouble = self.chance(TROUBLE)
-        self.machines = [Machine(name, r.uniform(0, 1e5), full=spells(r, 0.2, 30)) for name in ("m1", "m2", "m3")]
+        slow_s = r.choice([0.0, 0.0, 0.0, 0.1, 0.6])
+        self.machines = [
+            Machine(name, r.uniform(0, 1e5), full=spells(r, 0.2, 30), slow_s=slow_s) for name in ("m1", "m2", "m3")
+        ]
         self.people = people.People(random.Random(r.random()), self.world)
         self.returns_at = r.uniform(1, 25) if r.random() < 0.25 else math.inf
         """When somebody decides to take the run back."""
@@ -71,19 +74,29 @@ class History:
         r, process = self.r, Process(machine, len(self.processes), copied=self.bucket.copied)
         if self.deaths_left and r.random() < 0.8:
             self.deaths_left -= 1
-            if r.random() < 0.35:
-                process.dies_at_append, process.dies_after = r.randint(1, 25), r.random() < 0.5
-            elif r.random() < 0.15:
-                process.dies_at_question = True
-            else:
-                process.fates.append(Fate(int(2 ** r.uniform(1, 10.5))))
+            self._death(process)
         if r.random() < 0.35:
             process.fates += [Fate(int(2 ** r.uniform(3, 10)), r.choice([3.0, 12.0, 26.0, 60.0]))]
         if r.random() < (0.35 if self.takeovers_left else 0.1):
             process.freezes_at_send = r.randint(1, 3)
+        if r.random() < 0.08:
+            process.freezes_at_apply = r.randint(1, 3)
         process.fates.sort(key=lambda fate: fate.step)
         self.processes.append(process)
         return process
+
+    def _death(self, process: Process) -> None:
+        """Where it will be killed, if it lives that long."""
+        r = self.r
+        where = r.choices(["append", "question", "apply", "anywhere"], [30, 12, 18, 40])[0]
+        if where == "append":
+            process.dies_at_append, process.dies_after = r.randint(1, 25), r.random() < 0.5
+        elif where == "question":
+            process.dies_at_question, process.dies_after = True, r.random() < 0.5
+        elif where == "apply":
+            process.dies_at_apply = r.randint(1, 3)
+        else:
+            process.fates.append(Fate(int(2 ** r.uniform(1, 10.5))))
 
     @property
     def state(self) -> RunState | None:

@@ -22,6 +22,8 @@ from drkit.engine.simulated import EPOCH, Chance, SeededInbox
 from drkit.errors import JournalError
 from drkit.model.events import Asked, Row
 
+FROZEN_S = 75.0
+"""Longer than any lease lasts, and than it takes others to come."""
 PROCESS: ContextVar[Process] = ContextVar("PROCESS")
 
 
@@ -38,6 +40,8 @@ class Machine:
     """What its monotonic clock said at the beginning."""
     full: Sequence[tuple[float, float]] = ()
     """When its disk is full: from, to."""
+    slow_s: float = 0.0
+    """How long its disk takes for what is written to be durable; 0: no time."""
     skew_s: float = 0.0
     """By how much its wall clock is wrong; jumps."""
     disk: Disk = field(init=False)
@@ -100,12 +104,17 @@ class Process:
     dies_at_append: int = 0
     dies_at_question: bool = False
     dies_after: bool = False
+    dies_at_apply: int = 0
+    """When it is told to send for the n-th time, it dies: the intent is durable, and nothing was sent."""
+    freezes_at_apply: int = 0
+    """Likewise it is frozen, before it looks at its lease, for longer than that lasts."""
     freezes_at_send: int = 0
     """Just before its n-th effect it is frozen, for longer than its lease lasts."""
     copied: Callable[[], int] = lambda: 0
     lease: EnvironmentLease | None = None
     steps: int = 0
     appends: int = 0
+    applies: int = 0
     sends: int = 0
     dead: bool = False
     ended: bool = False
@@ -154,12 +163,23 @@ class Process:
             else:
                 self.die()
 
-    async def about_to_send(self) -> None:
-        """Between the check of the lease and the send."""
+    async def about_to_apply(self) -> None:
+        """Before anything is looked at that must be so for an effect to be sent."""
+        self.applies += 1
+        if self.applies == self.dies_at_apply:
+            self.die()
+        if self.applies == self.freezes_at_apply:
+            self._freeze(FROZEN_S)
+        await self.gate()
+
+    async def about_to_send(self) -> bool:
+        """Between the check of the lease and the send; whether it was frozen there."""
         self.sends += 1
         if self.sends == self.freezes_at_send:
-            self._freeze(75.0)
+            self._freeze(FROZEN_S)
+        frozen = self.frozen
         await self.gate()
+        return frozen
 
     def _freeze(self, seconds: float) -> None:
         self.froze = anyio.current_time()
@@ -181,17 +201,28 @@ class Process:
             await self.gate()
 
     def in_thread(self, chance: Chance) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
-        """Calls that block, without a thread: they take their time before and after."""
+        """Calls that block, without a thread: they take their time before what they do, or after it."""
 
         async def call(what: Callable[[], Any]) -> Any:
-            await self.sleep(chance.latency_s() / 4)
+            after = chance.toss()
+            if not after:
+                await self.sleep(chance.latency_s() / 2)
             self.must_live()
             try:
                 return what()
             finally:
-                await self.sleep(chance.latency_s() / 4)
+                if after:
+                    await self.sleep(chance.latency_s() / 2)
 
         return call
+
+    async def commit(self, write: Callable[[], None]) -> None:
+        """Write to the disk, however slow that is; what goes on meanwhile goes on before it is durable."""
+        if self.machine.slow_s:
+            await self.sleep(self.machine.slow_s)
+        if self.dead:
+            raise Killed
+        write()
 
 
 @dataclass

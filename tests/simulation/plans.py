@@ -87,6 +87,28 @@ def move(draft: Draft) -> None:
     wrap(draft, lambda inner: inner.change("sim.checked", "users", 1, [promote]))
 
 
+def fault(draft: Draft) -> None:
+    """Something is broken on purpose, as in a drill; what heals it follows at the end."""
+    if draft.outer is None:
+        params = {"name": f"fault{len(draft.own)}", "to": 1}
+        draft.add("sim.break", "action", params, (), part="inject", on_failure=draft.r.choice(PAUSE_MOSTLY))
+
+
+def heal_all(draft: Draft) -> None:
+    """A heal for each fault: as soon as that is there, or behind all that nothing else waits for."""
+    for inject in [step for step in draft.steps if step.part == "inject"]:
+        needed = {need for step in draft.steps for need in step.needs}
+        last = [id for id in draft.own if id not in needed]
+        needs, id = draft.r.choice([[inject.id], last]), draft.next_id()
+        params = {"name": inject.params["name"], "to": 0}
+        made = draft.made(
+            id, "sim.heal", "action", params, needs, part="heal", heals=inject.id, retry=Retry(times=2, backoff=1.0)
+        )  # fmt: skip
+        # Whatever the runbook says of its steps: a heal is never skipped as already so, and never given up by itself.
+        own = {"skippable": False, "optional": False, "on_failure": "pause"}
+        draft.put(id, [made.model_copy(update=own)])
+
+
 def wrap(draft: Draft, maker: Callable[[Draft], object]) -> None:
     """Do it here, or in a nested runbook with other steps beside it."""
     if draft.r.random() > 0.2 or draft.depth == scopes.DEPTH_MAX:
@@ -125,6 +147,7 @@ def listed(draft: Draft) -> None:
 #: How likely each is in a plan that is mostly a checklist, and in one made of others.
 MAKERS: dict[Maker, tuple[float, float]] = {
     change: (6, 4), look: (1, 0.5), gate: (1.2, 1), move: (1.5, 0.2), nested: (0.3, 2), listed: (0.3, 3),
+    fault: (1, 0.5),
 }  # fmt: skip
 
 
@@ -133,6 +156,7 @@ def random_plan(r: random.Random, on_failure: str | None = None) -> Plan:
     flavour = int(r.random() < 0.35)
     draft = Draft(r, flavour=flavour, inherited={} if on_failure is None else {"on_failure": on_failure})
     some(draft, r.randint(1, 6 - 3 * flavour))
+    heal_all(draft)
     return Plan.model_validate(
         {
             "schema": "drkit.plan/1", "runbook": "made-up", "runbook_digest": "sha256:0", "environment": "test",

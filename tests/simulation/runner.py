@@ -10,7 +10,7 @@ import anyio
 from drkit.context import Providers
 from drkit.engine.copy import JournalCopier, extent, restore
 from drkit.engine.driver import Driver
-from drkit.engine.executor import Executor
+from drkit.engine.executor import Executor, Report
 from drkit.engine.fold import Run, replay
 from drkit.engine.identity import ProcessId
 from drkit.engine.lease import EnvironmentLease
@@ -18,13 +18,13 @@ from drkit.engine.simulated import JsonExecutor
 from drkit.errors import JournalError, Locked, UsageError
 from drkit.model import events as e
 from drkit.model.environment import Environment, SecretRef, Site
-from drkit.model.events import Fact, Row
+from drkit.model.events import Command, Fact, Row
 from drkit.model.ports import Holder
 from simulation.actions import catalog
 from simulation.bucket import Door
 from simulation.machines import PROCESS, Disk, Killed, MachineClock, Process, ProcessInbox
 from simulation.people import DANA
-from simulation.world import Link
+from simulation.world import SECRET, Link
 
 if TYPE_CHECKING:
     from simulation.history import History
@@ -37,14 +37,27 @@ ENVIRONMENT = Environment(
 )  # fmt: skip
 
 
-class NoSecrets:
-    """There are none."""
+class OneSecret:
+    """Nobody asks for it, and some errors quote it."""
 
     def get(self, ref: SecretRef | str) -> str:
-        raise AssertionError("nobody has secrets here")
+        raise AssertionError("nobody asks for secrets here")
 
     def redact(self, text: str) -> str:
-        return text
+        return text.replace(SECRET, "[redacted]")
+
+
+class Hands(JsonExecutor):
+    """Whoever carries out what a process wants, and may be stopped just then."""
+
+    def __init__(self, executor: Executor, process: Process) -> None:
+        super().__init__(executor)
+        self._process = process
+
+    async def carry_out(self, command: Command, report: Report) -> None:
+        if command.verb == "apply":
+            await self._process.about_to_apply()
+        await super().carry_out(command, report)
 
 
 class Runner:
@@ -121,9 +134,10 @@ class Runner:
             self._objects, RUN, inbox, self._clock, token=holder.token, upto=upto, in_thread=self._in_thread
         )
         copier.committed(rows[upto:])
+        secrets = OneSecret()
         executor = Executor(
-            history.plan, catalog(), Providers(ENVIRONMENT, NoSecrets(), {Link: Link(history.world, process)}),
-            NoSecrets(), self._clock, run=RUN, lease=lease, fencing_token=holder.token,
+            history.plan, catalog(), Providers(ENVIRONMENT, secrets, {Link: Link(history.world, process)}),
+            secrets, self._clock, run=RUN, lease=lease, fencing_token=holder.token,
         )  # fmt: skip
 
         def saw(rows: Sequence[Row]) -> None:
@@ -135,8 +149,8 @@ class Runner:
             inbox.put(fact)
         async with anyio.create_task_group() as tasks:
             driver = self.driver = Driver(
-                run, disk, inbox, JsonExecutor(executor), self._clock, head=rows[-1].hash if rows else e.GENESIS,
-                lease=lease, copier=copier, threads=False, on_rows=saw,
+                run, disk, inbox, Hands(executor, process), self._clock, head=rows[-1].hash if rows else e.GENESIS,
+                lease=lease, copier=copier, secrets=secrets, in_thread=process.commit, on_rows=saw,
             )  # fmt: skip
             tasks.start_soon(copier.run)
             await driver.run()

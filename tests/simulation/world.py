@@ -31,7 +31,11 @@ WRITES = {
     "refuse": 0.04, "fail": 0.03, "hang": 0.02, "hang-sent": 0.02, "lose": 0.06, "lost-unsent": 0.04, "late": 0.06,
     "lie": 0.02, "fail-late": 0.04,
 }  # fmt: skip
+LATE = WRITES | {"late": 0.3, "lost-unsent": 0.1}
+"""Where answers are lost more often than not, and effects show late."""
 READS = {"blind": 0.04, "stale": 0.06}
+SECRET = "hunter2-of-everybody"
+"""Some errors quote it; nobody else may."""
 SIDES = ("east", "west")
 
 
@@ -55,6 +59,8 @@ class Sent:
     journal: object
     copied: int
     """Rows in the state store."""
+    frozen: bool = False
+    """Its process was frozen between the look at the lease and the send."""
     fencing: int = 0
     not_after: float = math.inf
     landed: float = math.inf
@@ -182,12 +188,12 @@ class Link(Provider):
         if word == "refuse":
             await process.sleep(takes_s)
             raise StepFailed("permission denied", world="untouched")
-        await process.about_to_send()
+        frozen = await process.about_to_send()
         now = anyio.current_time()
         sent = Sent(
             now, name, value, process, ctx.step, ctx.attempt, ctx.token, once, checked,
             lease_s=process.lease_s(), durable=process.durable(),
-            journal=process.machine.disk, copied=process.copied(), fencing=ctx.fencing_token,
+            journal=process.machine.disk, copied=process.copied(), frozen=frozen, fencing=ctx.fencing_token,
             not_after=math.inf if ctx.not_after is None else ctx.not_after - process.machine.zero_s,
         )  # fmt: skip
         world.sent.append(sent)
@@ -217,7 +223,7 @@ def _answer(word: str | None, sent: Sent, world: World) -> None:
     """What the caller is told in the end."""
     world.now(sent.name)
     if word in ("fail", "fail-late"):
-        raise StepFailed("broke half way", world="changed")
+        raise StepFailed(f"broke half way: {SECRET} was not taken", world="changed")
     if word == "lost-unsent":
         raise OutcomeUnknown("connection reset before it arrived")
     if word in ("lose", "late"):

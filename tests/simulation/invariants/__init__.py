@@ -6,13 +6,14 @@ Each yields what broke it, in words; nothing means that it holds. A module holds
 from __future__ import annotations
 
 from simulation.history import History
-from simulation.invariants import compensation, effects, holding, journal, lease, lists, order, people
+from simulation.invariants import compensation, effects, healing, holding, journal, lease, lists, order, people
 from simulation.invariants.aftermath import Aftermath, Invariant
 
 INVARIANTS: tuple[Invariant, ...] = (
     journal.the_run_ends,
     journal.the_chain_is_unbroken,
     journal.replay_decides_the_same,
+    journal.secrets_stay_out,
     order.an_intent_is_durable_before_its_effect,
     order.what_was_before_is_recorded_once,
     order.nothing_completed_is_sent_again,
@@ -34,6 +35,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     lease.users_go_where_one_can_write,
     compensation.compensations_run_once_and_backwards,
     compensation.due_compensations_are_known,
+    compensation.the_state_store_knows_of_a_rollback_first,
+    healing.what_was_broken_is_healed,
+    healing.a_heal_follows_its_fault,
     people.approvals_are_real,
     people.approvals_are_not_skipped_with_others,
     people.answers_fit_their_question,

@@ -10,6 +10,7 @@ from drkit.engine.decisions import compare
 from drkit.errors import JournalError
 from drkit.model.values import canonical
 from simulation.invariants.aftermath import Aftermath
+from simulation.world import SECRET
 
 
 def the_run_ends(a: Aftermath) -> Iterator[str]:
@@ -32,6 +33,18 @@ def the_chain_is_unbroken(a: Aftermath) -> Iterator[str]:
             list(fitting(stored))
         except JournalError as error:
             yield f"{account.machine}: {error}"
+
+
+def secrets_stay_out(a: Aftermath) -> Iterator[str]:
+    """No secret is in a journal, nor in what is copied of it."""
+    secret = SECRET.encode()
+    for account in a.accounts:
+        for place, text in enumerate(account.texts, 1):
+            if secret in text:
+                yield f"{account.machine}: event {place} holds a secret"
+    for key, (data, _) in a.history.bucket.objects.items():
+        if secret in data:
+            yield f"{key} holds a secret"
 
 
 def replay_decides_the_same(a: Aftermath) -> Iterator[str]:

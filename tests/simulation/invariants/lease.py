@@ -18,7 +18,7 @@ def one_holder(a: Aftermath) -> Iterator[str]:
 def sent_under_a_lease(a: Aftermath) -> Iterator[str]:
     """Whoever sends holds a lease that lasts, unless it was frozen after it had looked."""
     for sent in a.history.world.sent:
-        if sent.lease_s < LEASE_FLOOR_S - 1e-6 and sent.process.froze < 0:
+        if sent.lease_s < LEASE_FLOOR_S - 1e-6 and not sent.frozen:
             yield f"{sent.step} was sent at {sent.t:.1f} with {sent.lease_s:.1f} s of the lease left"
 
 

@@ -90,7 +90,7 @@ def copied_before_it_is_final(a: Aftermath) -> Iterator[str]:
 
 
 def _too_early(account: Account, id: str, seq: int, verb: str) -> Iterator[str]:
-    for need in account.needs(id) if id in account.steps else ():
+    for need in account.needs(id) if id in account.steps and not account.heals_early(id, seq) else ():
         if account.ended_at(need) > seq:
             yield f"{id} was {verb} at event {seq}, and {need} had not ended"
 

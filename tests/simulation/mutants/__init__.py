@@ -4,9 +4,10 @@ A mutant that no invariant notices means that something is missing among the inv
 those that break one part of the engine.
 """
 
-from simulation.mutants import compensation, holding, journal, lease, lists, looking, order, people
+from simulation.mutants import compensation, healing, holding, journal, lease, lists, looking, order, people
 from simulation.mutants.mutant import MUTANTS, applied
 
 __all__ = [
-    "MUTANTS", "applied", "compensation", "holding", "journal", "lease", "lists", "looking", "order", "people",
+    "MUTANTS", "applied", "compensation", "healing", "holding", "journal", "lease", "lists", "looking", "order",
+    "people",
 ]  # fmt: skip

@@ -45,6 +45,18 @@ def roll_back_what_is_final() -> Sequence[Patch]:
 
 
 @mutant
+def roll_back_before_the_copy() -> Sequence[Patch]:
+    """A rollback begins at once, whatever the state store knows of it."""
+
+    def at_once(run: Any) -> None:
+        compensation.announced(run)
+        while run.ready:
+            run.begin(run.ready.popleft())
+
+    return [(compensation, "announce", at_once)]
+
+
+@mutant
 def believe_that_nothing_is_left_to_undo() -> Sequence[Patch]:
     """What is to be taken back and does not show yet is taken to have left nothing."""
     return [(undoing, "settle_s", lambda catalog, guard: 0.0)]

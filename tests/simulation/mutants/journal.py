@@ -81,6 +81,12 @@ def send_before_the_copy() -> Sequence[Patch]:
 
 
 @mutant
+def journal_secrets() -> Sequence[Patch]:
+    """Facts are journaled with the secrets that are in them."""
+    return [(driver, "redacted", lambda fact, text, secrets: fact)]
+
+
+@mutant
 def copy_claims_success() -> Sequence[Patch]:
     """What is to be in the state store is said to be there before it is."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from drkit.context import Context
 from drkit.engine import lease
 from simulation.mutants.mutant import Patch, mutant
 
@@ -40,3 +41,9 @@ def lease_never_runs_out() -> Sequence[Patch]:
         return 0.0 if self._record is None else 5.0
 
     return [(lease.LeaseProtocol, "remaining_s", forever)]
+
+
+@mutant
+def tell_targets_no_end() -> Sequence[Patch]:
+    """Targets are not told until when a change may be started."""
+    return [(Context, "not_after", property(lambda self: None))]
