@@ -260,7 +260,7 @@ class Executor:
         end = await watch(
             lambda within_s: self._look(job, action.observe, action, before, within_s), self._clock,
             deadline=max(sent + job.step.timeout_s, self._clock.monotonic() + (settle_s if lost else 0)),
-            poll_s=job.step.poll_s, hold_s=job.step.hold_s, stop=absent,
+            poll_s=job.step.poll_s, hold_s=_hold_s(job, action, before, settle_s), stop=absent,
         )  # fmt: skip
         sight = end.sight
         if end.reason == "holds":
@@ -308,7 +308,7 @@ class Executor:
         end = await watch(
             lambda within_s: self._look(job, action.observe, action, before, within_s), self._clock,
             deadline=started if once else max(job.deadline, started + settle_s), poll_s=job.step.poll_s,
-            hold_s=0.0 if once else job.step.hold_s, stop=absent,
+            hold_s=0.0 if once else _hold_s(job, action, before, settle_s), stop=absent,
         )  # fmt: skip
         sight, id, attempt = end.sight, job.step.id, job.attempt
         if end.reason == "holds":
@@ -399,6 +399,13 @@ def _answer(command: Command) -> dict[str, Any]:
 def _action(job: Job) -> Action[Any, Any]:
     assert isinstance(job.entry, Action)  # the plan's kind says so
     return job.entry
+
+
+def _hold_s(job: Job, action: Action[Any, Any], before: Observation | None, settle_s: float) -> float:
+    """How long it must look as wanted. A fault may show only after the first look for it: what looked healed already
+    must look so for as long as effects take to show."""
+    healed = job.step.heals is not None and before is not None and action.state(job.params, before) is State.HOLDS
+    return max(job.step.hold_s, settle_s) if healed else job.step.hold_s
 
 
 def _before(job: Job, action: Action[Any, Any]) -> Observation:

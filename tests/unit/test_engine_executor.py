@@ -249,6 +249,15 @@ def test_recover_believes_absence_only_after_it_settled() -> None:
     assert isinstance(fact, e.Done)
 
 
+@pytest.mark.parametrize("verb", ["apply", "recover"])
+def test_a_heal_whose_fault_did_not_show_yet_must_last_until_it_would(verb: str) -> None:
+    heal, healed = step("a", heals="break", settle_s=3.0), {**LOOK, "value": {"value": 1}}
+    fact, _, took_s = carried_out(verb, heal, World({"a": 1}), before=healed)
+    assert isinstance(fact, e.Done) and took_s >= 3.0
+    fact, _, took_s = carried_out(verb, heal, World({"a": 1}), before=BEFORE)
+    assert isinstance(fact, e.Done) and took_s < 3.0
+
+
 def test_recover_without_sight_is_uncertain() -> None:
     fact, _, _ = carried_out("recover", step("a"), World(blind={"a"}))
     assert isinstance(fact, e.Uncertain)
