@@ -157,7 +157,7 @@ class History:
                     self.current = self._start(tasks, Runner(self, self.process(machine), waits=waits))
             elif self.takeovers_left and (self.current.process.frozen or self.r.random() < 0.02):
                 await self._take_over(tasks)
-            await anyio.sleep(self.r.uniform(0.5, 3.0))
+            await anyio.sleep(self.r.uniform(0.8, 4.0))
 
     def _start(self, tasks: TaskGroup, runner: Runner) -> Runner:
         self.runners[runner.process.number] = runner

@@ -79,10 +79,24 @@ def test_the_histories_are_eventful() -> None:
             ]
             timers = {row.fact.timer.split()[0] for row in account.rows if isinstance(row.fact, e.Fired)}
             scoped.update(timers, entry=len(grown), nested_undo=sum("/" in (step or "") for step in undone))
+            healed = [step for step in account.plan.steps if step.heals is not None and account.done_at(step.id)]
+            scoped.update({f"healed, {account.outcome}": len(healed)})
     assert deaths > 30 and freezes > 10 and machines > 3
     assert set(outcomes) >= {"done", "aborted", "rolled_back"}
     assert set(fates) >= {"done", "dropped"}
-    assert all(scoped[word] for word in ("deadline", "escalate", "retry", "entry", "nested_undo")), scoped
+    assert all(
+        scoped[word]
+        for word in (
+            "deadline",
+            "escalate",
+            "retry",
+            "entry",
+            "nested_undo",
+            "healed, done",
+            "healed, aborted",
+            "healed, rolled_back",
+        )
+    ), scoped
     never = {e.Measured, e.FaultChanged, e.Deviated}  # facts that the engine carries for others
     assert {kind for kind, fact in e.KINDS.items() if not facts[kind] and fact not in never} <= {e.Interrupted.kind}
 
