@@ -110,6 +110,8 @@ class Process:
     """Likewise it is frozen, before it looks at its lease, for longer than that lasts."""
     freezes_at_send: int = 0
     """Just before its n-th effect it is frozen, for longer than its lease lasts."""
+    disk: Disk = field(init=False)
+    """Its journal: others on this machine may begin another one while it is frozen."""
     copied: Callable[[], int] = lambda: 0
     lease: EnvironmentLease | None = None
     steps: int = 0
@@ -122,6 +124,9 @@ class Process:
     """When it was frozen last."""
     frozen_until: float = -math.inf
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def __post_init__(self) -> None:
+        self.disk = self.machine.disk
 
     def __str__(self) -> str:
         return f"process {self.number} on {self.machine.name}"
@@ -142,7 +147,7 @@ class Process:
 
     def durable(self) -> int:
         """Rows in its journal."""
-        return len(self.machine.disk)
+        return len(self.disk)
 
     def lease_s(self) -> float:
         """Seconds of its lease that are left, as it believes."""

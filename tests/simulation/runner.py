@@ -118,15 +118,15 @@ class Runner:
         if self._elsewhere:
             if upto != rows[-1].seq or isinstance(rows[-1].fact, e.Finished):
                 return await lease.release()  # it went on meanwhile
-            process.machine.disk = Disk(process.machine)
-            process.machine.disk.append(rows)
-        process.machine.disk.process = process
+            process.machine.disk = process.disk = Disk(process.machine)
+            process.disk.append(rows)
+        process.disk.process = process
         self.carries = True
         await self._carry(lease, holder, upto)
         return None
 
     async def _carry(self, lease: EnvironmentLease, holder: Holder, upto: int) -> None:
-        process, history, disk = self.process, self._history, self.process.machine.disk
+        process, history, disk = self.process, self._history, self.process.disk
         rows = list(disk.read())
         run = replay(rows) if rows else Run(history.plan)
         self.inbox = inbox = ProcessInbox(history.chance({}), process)

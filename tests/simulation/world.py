@@ -1,7 +1,7 @@
 """Two regions, the users' traffic, some values, and the way there. Outlives every process of drkit.
 
-Two promises hold here, as in the real world, and no others: what is sent takes effect within SETTLE_S or never; and
-what is seen is at most that old, and never older than what anybody has seen before.
+Two promises hold here, as in the real world, and no others: what is sent shows within SETTLE_S or never, however late
+it takes effect and however old a look is; and what is seen is never older than what anybody has seen before.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from drkit.model.environment import Environment
 from simulation.machines import Process
 
 SETTLE_S = 2.0
+LATEST_S, OLDEST_S = 0.6 * SETTLE_S, 0.35 * SETTLE_S
+"""How late something takes effect, and how old a look is, at most: together less than it may take to show."""
 DEAD_MAN_S = 15.0
 """A region that is cut off stops writing by itself after this."""
 WITNESSED_S = DEAD_MAN_S + 3.0
@@ -184,7 +186,7 @@ class Link(Provider):
     async def write(self, ctx: Context, name: str, value: int, *, checked: bool, once: bool = False) -> None:
         """Change a value, more or less."""
         world, process, chance = self._world, self._process, self._world.writing
-        word, takes_s = chance.mishap(), min(chance.latency_s(), 0.9 * SETTLE_S)
+        word, takes_s = chance.mishap(), min(chance.latency_s(), LATEST_S)
         if word == "refuse":
             await process.sleep(takes_s)
             raise StepFailed("permission denied", world="untouched")
@@ -193,13 +195,13 @@ class Link(Provider):
         sent = Sent(
             now, name, value, process, ctx.step, ctx.attempt, ctx.token, once, checked,
             lease_s=process.lease_s(), durable=process.durable(),
-            journal=process.machine.disk, copied=process.copied(), frozen=frozen, fencing=ctx.fencing_token,
+            journal=process.disk, copied=process.copied(), frozen=frozen, fencing=ctx.fencing_token,
             not_after=math.inf if ctx.not_after is None else ctx.not_after - process.machine.zero_s,
         )  # fmt: skip
         world.sent.append(sent)
         if word not in ("hang", "lost-unsent", "lie"):
             sent.late = word == "fail-late"
-            late_s = 0.95 * SETTLE_S if word in ("late", "fail-late") else takes_s / 2
+            late_s = LATEST_S if word in ("late", "fail-late") else takes_s / 2
             world.put_under_way(sent, now + late_s)
         else:
             sent.fate = "dropped"
@@ -213,7 +215,7 @@ class Link(Provider):
         chance = self._world.reading
         word = chance.mishap()
         await self._process.sleep(chance.latency_s() / 2)
-        value = self._world.seen(name, 0.95 * SETTLE_S if word == "stale" else 0.0)
+        value = self._world.seen(name, OLDEST_S if word == "stale" else 0.0)
         if word == "blind" or value is None:
             raise Unobservable(f"{name} does not answer")
         return value

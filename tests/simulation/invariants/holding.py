@@ -9,7 +9,7 @@ from simulation.account import STARTING, Account, is_undo
 from simulation.invariants.aftermath import Aftermath
 
 LATE_S = 1.0
-"""A second after its deadline a runner that is awake has been told."""
+"""A second after its deadline a runner that is awake all the while has been told."""
 
 
 def a_pause_holds(a: Aftermath) -> Iterator[str]:
@@ -61,16 +61,17 @@ def a_deadline_is_told(a: Aftermath) -> Iterator[str]:
 
 
 def _untold(account: Account, deadline_s: float) -> Iterator[str]:
-    due, noticed = None, None
+    due, noticed, last = None, None, 0.0
     for row in account.rows:
         fact = row.fact
         if isinstance(fact, e.Began) and due is None:
             due = fact.t + deadline_s
         if isinstance(fact, e.Fired) and fact.timer == "deadline":
             return
-        if isinstance(fact, e.Resumed):
+        frozen, last = fact.t > last + LATE_S, fact.t  # perhaps: then it was not awake since it noticed
+        if isinstance(fact, e.Resumed) or frozen:
             noticed = None
-        elif due is not None and noticed is None and fact.t > due + LATE_S:
+        if due is not None and noticed is None and fact.t > due + LATE_S:
             noticed = fact.t
         if noticed is not None and fact.t > noticed + LATE_S:
             started = [c.step for c in row.commands if c.verb in STARTING]
