@@ -212,7 +212,8 @@ class Process:
             after = chance.toss()
             if not after:
                 await self.sleep(chance.latency_s() / 2)
-            self.must_live()
+            if self.dead:  # whoever waits for a thread with cancellation held off is killed all the same
+                raise Killed
             try:
                 return what()
             finally:
