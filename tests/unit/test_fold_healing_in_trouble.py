@@ -1,18 +1,15 @@
-"""Heals of a run that is aborted, in trouble: cut off, held back, behind another one, or with the journal's end lost."""
+"""Heals of a run that is aborted, in trouble: cut off, held back, behind another, the journal's end lost."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from engine_fakes import Folding, order, step
 
 from drkit.model import events as e
 
 
-def broken(*others: Any) -> Folding:
-    """`break` does damage, `heal` takes it away when all the others have ended."""
-    heal = step("heal", *(each.id for each in others), "break", part="heal", heals="break", skippable=False)
-    return Folding(step("break", part="inject"), *others, heal)
+def broken() -> Folding:
+    """`break` does damage, `heal` takes it away."""
+    return Folding(step("break", part="inject"), step("heal", "break", part="heal", heals="break", skippable=False))
 
 
 def test_a_heal_that_a_crash_cut_off_and_is_absent_is_sent_again_though_the_run_is_aborted() -> None:
