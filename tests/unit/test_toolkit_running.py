@@ -166,12 +166,14 @@ def test_a_signal_ends_it_within_the_activity_and_rolls_back(
     said = experiment(
         method=[process("a", "true"), slow, process("never", "true")], rollbacks=[process("undo", f"touch {mark}")]
     )
+    before = signal.signal(number, signal.default_int_handler)  # what is ignored when it begins stays ignored
     timer = threading.Timer(0.6, os.kill, (os.getpid(), number))
     timer.start()
     try:
         ran = run(written(tmp_path, said))
     finally:
         timer.cancel()
+        signal.signal(number, before)
     assert time.monotonic() - began < 6
     assert (ran.ended.status, ran.ended.exit_code) == ("interrupted", Exit.ROLLED_BACK)
     assert mark.exists() and "never" not in dict(ran.statuses())
