@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import Annotated, Any, Final, Literal
 
 from annotated_types import Interval, MinLen
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from drkit.catalog import probe
 from drkit.chaos.faults._kept import LIST_KEPT, AllKept, listed, said
@@ -32,14 +32,14 @@ Peer = Annotated[str, AfterValidator(_network)]
 class PeerFault(HostFault):
     """Base of the parameters of faults between a host and others."""
 
-    peers: Annotated[tuple[Peer, ...], MinLen(1)]
+    peers: Annotated[tuple[Peer, ...], MinLen(1), Field(examples=[["10.0.0.5"]])]
     """Addresses or networks (`10.0.0.5`, `10.2.0.0/16`) at the other end."""
 
 
 class PortFault(HostFault):
     """Base of the parameters of faults of ports."""
 
-    ports: Annotated[tuple[Annotated[int, Interval(ge=1, le=65535)], ...], MinLen(1)]
+    ports: Annotated[tuple[Annotated[int, Interval(ge=1, le=65535)], ...], MinLen(1), Field(examples=[[5432]])]
     """Ports: the host's own, and those of others that it connects to."""
 
 
