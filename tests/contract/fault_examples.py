@@ -71,6 +71,20 @@ USED: dict[str, dict[str, Any]] = {
 }
 
 FAULTS: dict[str, Example] = {
+    "aws.instance-stop": Example(
+        {"site": "west", "instance": "i-1", "lease_s": 60.0},
+        injected={"state": "stopped"}, healed={"state": "running"},
+        neither={"it stops": {"state": "stopping"}, "it starts": {"state": "pending"}, "lost": {"state": "terminated"}},
+    ),
+    "aws.security-group-cut": Example(
+        {"site": "west", "group": "sg-1"},
+        injected={"rules": []}, healed={"rules": [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}]},
+    ),
+    "aws.subnet-isolate": Example(
+        {"site": "west", "subnet": "subnet-1"},
+        injected={"acl": "acl-1", "denying": 4}, healed={"acl": "acl-1", "denying": 0},
+        neither={"open one way": {"acl": "acl-1", "denying": 2}},
+    ),
     "host.process-pause": Example(
         {"host": "app-1", "service": "app", "lease_s": 60.0},
         injected={"processes": 3, "stopped": 3}, healed={"processes": 3, "stopped": 0},
@@ -160,6 +174,10 @@ FAULTS: dict[str, Example] = {
 
 #: One use of every probe that only faults use.
 LOOKS: dict[str, list[dict[str, Any]]] = {
+    "aws.faults": [{}],
+    "aws.instance": [{"site": "west", "instance": "i-1"}],
+    "aws.security-group": [{"site": "west", "group": "sg-1"}],
+    "aws.subnet": [{"site": "west", "subnet": "subnet-1"}],
     "host.faults": [{}],
     "host.inventory": [{}, {"site": "west", "role": "app"}],
     "host.kept": [{"host": "app-1"}],

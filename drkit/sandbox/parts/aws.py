@@ -8,6 +8,7 @@ Clients talk to a gateway (`http://127.1.1.x:port`) as they would to AWS. What a
 - A region is a region: a request signed for another one, or for a bucket that lives in another one, is turned away as
   AWS does it; moto itself would answer.
 - What moto does not implement comes as a clean AWS error `NotImplemented` (501), not as a page of HTML.
+- One-shot schedules of EventBridge Scheduler that call an API are really carried out, and survive whoever made them.
 - Every request is written down, but for the successful polling of the sandbox's own parts. So are the refused ones: a
   refused connection is accepted, its request read, and then reset. botocore fails at once (`ConnectionClosedError`),
   and the count of what was tried is honest.
@@ -37,7 +38,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from drkit.model.values import utc
-from drkit.sandbox.parts import announce, die_with_parent, load_config
+from drkit.sandbox.parts import _schedules, announce, die_with_parent, load_config
 from drkit.sandbox.parts._calls import GLOBAL_HOME, GLOBAL_SERVICES, Call, error_body, read_call
 from drkit.sandbox.parts._gate import Gate, Setting
 from drkit.sandbox.parts._lines import Lines
@@ -338,6 +339,8 @@ def main() -> None:
     control = serve(where["address"], int(where.get("port", 0)), admin(cloud, log))
     url = f"http://{where['address']}:{control.server_port}"
     announce(regions=ready, admin={"address": where["address"], "port": control.server_port, "url": url})
+    urls = {region: told["url"] for region, told in ready.items()}
+    threading.Thread(target=_schedules.keep, args=(urls, ACCOUNT), daemon=True, name="schedules").start()
     threading.Thread(target=warm_up, args=(moto, config.get("warm", WARM)), daemon=True, name="warm").start()
     wait_for_term()
 

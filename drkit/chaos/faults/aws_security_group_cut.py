@@ -1,0 +1,64 @@
+"""aws.security-group-cut: a security group lets nobody in, and then the same as before."""
+
+from __future__ import annotations
+
+from drkit.catalog import probe
+from drkit.chaos.onaws import AwsFault, Call, Change, OnAws, aws_fault
+from drkit.context import Context
+from drkit.errors import Unobservable
+from drkit.model.observation import Observation, State
+from drkit.model.paper import Paper
+from drkit.model.values import Json
+from drkit.providers.aws import Aws, AwsError
+
+
+class Group(OnAws):
+    """A security group."""
+
+    group: str
+    """Its id, `sg-…`."""
+
+
+class Ingress(Observation):
+    """Whom a security group lets in."""
+
+    rules: tuple[dict[str, Json], ...]
+    """Its `IpPermissions`, without what is empty."""
+
+
+@probe("aws.security-group", plane="control")
+async def group(ctx: Context, p: Group) -> Ingress:
+    """Whom a security group lets in."""
+    try:
+        found = await ctx.use(Aws).call(p.site, "ec2", "describe_security_groups", {"GroupIds": [p.group]})
+    except AwsError as error:
+        raise Unobservable(error.message) from error
+    rules = found["SecurityGroups"][0]["IpPermissions"]
+    return Ingress(rules=tuple({key: value for key, value in rule.items() if value != []} for rule in rules))
+
+
+class Cut(Group, AwsFault):
+    """Which group is to let nobody in."""
+
+
+@aws_fault("aws.security-group-cut", observe=group)
+def cut(p: Cut, before: Ingress) -> Change:
+    """Revoke every ingress rule of a security group; connections that are open already may last."""
+    rules: dict[str, Json] = {"GroupId": p.group, "IpPermissions": list(before.rules)}
+    revoke, authorize = "RevokeSecurityGroupIngress", "AuthorizeSecurityGroupIngress"
+    return Change((Call("ec2", revoke, rules),), (Call("ec2", authorize, rules),))
+
+
+@cut.check
+def nobody(p: Cut, now: Ingress) -> State:
+    """It has no ingress rule; its rules go and come in one call."""
+    return State.ABSENT if now.rules else State.HOLDS
+
+
+@cut.by_hand
+def cut_by_hand(p: Cut, paper: Paper) -> str:
+    """The rules are kept in a variable: they are what has to come back."""
+    query = "SecurityGroups[0].IpPermissions"
+    listed = paper.aws(p.site, "ec2 describe-security-groups", group_ids=p.group)
+    change = paper.aws(p.site, "ec2 revoke-security-group-ingress", group_id=p.group)
+    return f'RULES="$({listed} --query {query} --output json)"\n{change} --ip-permissions "$RULES"'
