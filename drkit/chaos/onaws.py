@@ -19,6 +19,7 @@ from drkit.actions.together import together
 from drkit.catalog import Action, Probe, fault
 from drkit.context import Context
 from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
+from drkit.model.environment import Environment
 from drkit.model.events import FaultChanged
 from drkit.model.faults import Leased, Marker, fault_key
 from drkit.model.observation import Observation, State
@@ -120,8 +121,21 @@ def aws_fault(
     return declare
 
 
+def reached(environment: Environment) -> list[str]:
+    """Names of the regions in which faults are looked for, and so may be injected; none if nothing says it uses AWS."""
+    regions = [site for site in environment.sites if site.kind == "region"]
+    if environment.aws_credentials is None and not environment.state_store.startswith("s3://"):
+        regions = [site for site in regions if site.aws_endpoint is not None]
+    return [site.name for site in regions]
+
+
 async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change: Callable[[PT, OT], Change]) -> None:
     """Arm the lease, see it, inject. Refused or Unreachable if nothing was injected, StepFailed, OutcomeUnknown."""
+    if ctx.site(p.site).name not in reached(ctx.environment):
+        raise Refused(
+            f"{entry.name}: nothing in the environment says that {p.site} is in AWS, so leftovers would not be found.",
+            hint="give it an s3:// state store, aws_credentials or an aws_endpoint",
+        )
     key, asked_at = fault_key(entry.name, p), ctx.clock.monotonic()
     armed, now = await schedules(ctx, p.site, f"{PREFIX}{key}.")
     so_already = entry.state(p, before) is State.HOLDS

@@ -53,6 +53,10 @@ SIMULATED = {
     "aws.elb.open": _METADATA + "web ACL and target health; users go through the region's edge",
     "aws.security.guard": _METADATA + "web ACL, audit trail and threat detection watch nothing",
     "aws.iam.identities": _METADATA + "roles keep nobody out",
+    "aws.instance-stop": _METADATA + "instances are counted, none boots",
+    "aws.security-group-cut": _METADATA + "no packet meets a security group",
+    "aws.subnet-isolate": _METADATA + "no packet meets a network ACL",
+    "aws.database-failover": _METADATA + "the writer's name moves, there is no data",
     "vpn.prefer": "no BGP session is real; the connections tried from on-prem are",
 }
 """Actions whose subject no part of the sandbox makes real; counted in the verdict's line."""

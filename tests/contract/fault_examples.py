@@ -71,6 +71,11 @@ USED: dict[str, dict[str, Any]] = {
 }
 
 FAULTS: dict[str, Example] = {
+    "aws.database-failover": Example(
+        {"site": "west", "cluster": "shop", "to": "shop-2"},
+        injected={"writer": "shop-2", "status": "available"}, healed={"writer": "shop-1", "status": "available"},
+        neither={"it is under way": {"writer": "shop-2", "status": "failing-over"}},
+    ),
     "aws.instance-stop": Example(
         {"site": "west", "instance": "i-1", "lease_s": 60.0},
         injected={"state": "stopped"}, healed={"state": "running"},
@@ -175,6 +180,7 @@ FAULTS: dict[str, Example] = {
 #: One use of every probe that only faults use.
 LOOKS: dict[str, list[dict[str, Any]]] = {
     "aws.faults": [{}],
+    "aws.database-cluster": [{"site": "west", "cluster": "shop"}],
     "aws.instance": [{"site": "west", "instance": "i-1"}],
     "aws.security-group": [{"site": "west", "group": "sg-1"}],
     "aws.subnet": [{"site": "west", "subnet": "subnet-1"}],

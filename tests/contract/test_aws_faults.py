@@ -18,13 +18,15 @@ from cloud_parts import EAST, WEST, Cloud, until
 
 from drkit import testing
 from drkit.catalog import Action
-from drkit.chaos.faults.aws_instance_stop import stop
+from drkit.chaos.faults.aws_database_failover import failover
+from drkit.chaos.faults.aws_instance_stop import InstanceState, stop
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
 from drkit.chaos.leases import Nothing, faults
 from drkit.context import Context
 from drkit.errors import Refused, StepFailed
 from drkit.model.environment import Environment, Site
+from drkit.model.faults import Markers
 from drkit.model.observation import State
 from drkit.sandbox.parts._schedules import CALLER
 
@@ -79,7 +81,7 @@ EACH = pytest.mark.parametrize("fault", [stop, cut, isolate], ids=lambda fault: 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
-        cloud = Cloud(stack, tmp_path_factory.mktemp("cloud"), ("ec2", "scheduler", "sts"))
+        cloud = Cloud(stack, tmp_path_factory.mktemp("cloud"), ("ec2", "scheduler", "sts", "rds"))
         ec2 = cloud.client("ec2", WEST)
         vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
@@ -246,6 +248,33 @@ async def test_what_is_refused_half_way_is_taken_back(world: World) -> None:
     with pytest.raises(StepFailed, match="taken back"):
         await isolate(ctx, p, seen)
     assert world.seen(isolate) == before and world.schedules() == []
+    await ctx.providers.aclose()
+
+
+async def test_nothing_is_injected_where_leftovers_would_not_look() -> None:
+    sites = tuple(Site(name=region, kind="region") for region in (EAST, WEST))
+    nowhere = Environment(name="test", kind="staging", account="x", sites=sites, state_store="file:///nowhere")
+    ctx = testing.context(nowhere, source=EAST, target=WEST)
+    with pytest.raises(Refused, match="leftovers would not be found"):
+        await stop(ctx, stop.params.model_validate({"site": WEST, "instance": "i-1"}), InstanceState(state="running"))
+    assert await faults(ctx, Nothing()) == Markers()
+
+
+async def test_a_failover_moves_the_writer_and_is_seen_to(world: World) -> None:
+    ctx, rds = world.context(), world.cloud.client("rds", WEST)
+    made = {"Engine": "aurora-postgresql"}
+    rds.create_db_cluster(DBClusterIdentifier="shop", MasterUsername="shop", MasterUserPassword="-" * 12, **made)
+    for name in ("shop-1", "shop-2"):
+        kind = {"DBInstanceClass": "db.r6g.large", **made}
+        rds.create_db_instance(DBInstanceIdentifier=name, DBClusterIdentifier="shop", **kind)
+    p = failover.params.model_validate({"site": WEST, "cluster": "shop", "to": "shop-2"})
+    before = await failover.observe(ctx, p)
+    assert failover.state(p, before) is State.ABSENT
+    await failover(ctx, p, before)
+    members = rds.describe_db_clusters(DBClusterIdentifier="shop")["DBClusters"][0]["DBClusterMembers"]
+    assert {one["DBInstanceIdentifier"]: one["IsClusterWriter"] for one in members} == {"shop-1": False, "shop-2": True}
+    assert failover.state(p, await failover.observe(ctx, p)) is State.HOLDS
+    assert failover.fault and failover.heal is None and failover.lease is None and failover.irreversible
     await ctx.providers.aclose()
 
 
