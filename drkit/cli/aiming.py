@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 
 def targets(
-    settings: Settings, environment: Environment, loaded: LoadedScenario, catalog: Catalog, aim: Aim | None = None
-) -> Targets:
+    settings: Settings, environment: Environment, loaded: LoadedScenario, catalog: Catalog, aim: Aim | None = None,
+    again: Plan | None = None,
+) -> Targets:  # fmt: skip
     """The members that each entry of `targets:` means now, with what is broken already counted. Reads, changes nothing.
 
-    `aim` is a schedule's. Refused if none or too many match, or their service would not survive it.
+    `aim` is a schedule's; `again` is the plan whose members are meant.
+    Refused if none or too many match, or their service would not survive it.
     """
     import anyio
 
+    from drkit.chaos.again import members_hit
     from drkit.chaos.leftovers import leftovers
     from drkit.cli import compose
 
@@ -38,12 +41,14 @@ def targets(
     regions = environment.regions or (environment.name,)
     source, target = spec.source or regions[0], spec.target or regions[-1]
 
+    names = None if again is None else members_hit(again, spec)
+
     async def ask() -> Targets:
         async with compose.reach(environment, source, target, mode="ungraceful") as ctx:
             broken = await leftovers(ctx, catalog)
             active = {str(value) for marker in broken.markers for value in marker.params.values()}
             return {
-                name: await _chosen(ctx, name, given, catalog, active, spec.seed, aim)
+                name: await _chosen(ctx, name, given, catalog, active, spec.seed, aim, names[name] if names else None)
                 for name, given in spec.targets.items()
             }
 
@@ -51,9 +56,11 @@ def targets(
 
 
 async def _chosen(
-    ctx: Context, name: str, given: Target, catalog: Catalog, active: set[str], seed: str, aim: Aim | None
+    ctx: Context, name: str, given: Target, catalog: Catalog, active: set[str], seed: str, aim: Aim | None,
+    names: list[str] | None,
 ) -> list[Member]:  # fmt: skip
     from drkit.catalog import Probe
+    from drkit.chaos.again import chosen_again
     from drkit.chaos.targets import aimed, chosen
     from drkit.model.inventory import Inventory
 
@@ -64,6 +71,8 @@ async def _chosen(
         found = await probe(ctx, probe.params.model_validate(given.where, strict=False))
     except DrkitError as error:
         raise Refused(f"targets.{name}: {given.uses} cannot be asked: {error.message}", hint="drkit doctor") from error
+    if names is not None:
+        return chosen_again(name, given, found, active, names)
     if aim is None:
         return chosen(name, given, found, active, seed)
     return chosen(name, aimed(given, found, aim), found, active, f"{seed} {aim.seed}")

@@ -84,6 +84,28 @@ def run(
     raise typer.Exit(int(code))
 
 
+@group.command("replay")
+def replay(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(help="Run to repeat.")],
+    confirm: drill.ConfirmOption = None,
+    allow_production: drill.Production = False,
+    dry_run: drill.DryRun = False,
+    detach: drill.Detach = False,
+    foreground: drill.Foreground = False,
+) -> None:
+    """Break the same targets in the same order at the same offsets. Exit 3, with what differs, if that cannot be."""
+    before = seen.find(run).request()
+    if before.plan.scenario is None or before.kind not in ("run", "drill"):
+        raise UsageError(f"run {run} carried out no scenario", hint="drkit runs")
+    book = before.plan.runbook if before.kind == "drill" else None
+    code = drill.rehearse(
+        ctx.obj, before.plan.scenario, book, None, confirm=confirm, allow_production=allow_production,
+        dry_run=dry_run, detach=detach, foreground=foreground, kind=before.kind, again=before.plan,
+    )  # fmt: skip
+    raise typer.Exit(int(code))
+
+
 @group.command("validate")
 def validate(
     ctx: typer.Context,

@@ -16,6 +16,7 @@ from drkit.errors import DrkitError, Exit, Refused, UsageError
 if TYPE_CHECKING:
     from drkit.chaos.choose import Aim
     from drkit.model.environment import Environment
+    from drkit.model.plan import Plan
     from drkit.model.scenario import Scenario
 
 group = typer.Typer(no_args_is_help=True, help="Rehearse a recovery, measured.")
@@ -94,12 +95,15 @@ def rehearse(
     foreground: bool,
     kind: str,
     reserved: Reserved | None = None,
+    again: Plan | None = None,
 ) -> Exit:
     """Compile a scenario (with a runbook, for a drill), have it confirmed, carry it out; how it ended.
 
     A `reserved` run is not watched unless it is in the foreground: DONE means that a runner was asked to begin it.
+    `again`: the plan of a run that is to be repeated; Refused, with what differs, unless it would be the same.
     """
     from drkit.catalog import Catalog
+    from drkit.chaos.again import check_same
     from drkit.chaos.unattended import check_unattended
     from drkit.cli import aiming, launch
     from drkit.cli import plan as plans
@@ -117,8 +121,11 @@ def rehearse(
         if kind == "drill" and book is None:
             raise UsageError(f"{scenario} runs no runbook", hint=f"drkit chaos run {scenario}")
         catalog = Catalog()
-        found = aiming.targets(settings, environment, loaded, catalog, reserved.aim if reserved else None)
-        plan = compile_drill(loaded, book, environment, catalog, parameters=pairs(changes), targets=found)
+        found = aiming.targets(settings, environment, loaded, catalog, reserved.aim if reserved else None, again)
+        given = pairs(changes) if again is None else {one.name: one.value for one in again.changed_parameters}
+        plan = compile_drill(loaded, book, environment, catalog, parameters=given, targets=found)
+        if again is not None:
+            check_same(again, plan)
         if dry_run:
             breaks = aiming.breaks(plan, environment, catalog)
             told = plan.model_dump(mode="json", by_alias=True) | {"hash": plan.hash, "breaks": breaks}

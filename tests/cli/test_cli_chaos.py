@@ -255,3 +255,22 @@ def test_a_scheduled_scenario_picks_among_what_opts_in_and_heals(
     assert chaos.drkit("chaos", "leftovers").returncode == 0
     again = chaos.process("schedule", "run", "--once", "--confirm", "lab", "-o", "jsonl")
     assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_a_run_is_repeated_as_it_was_or_refused_with_what_differs(chaos: Lab, hosts: Hosts) -> None:
+    assert run(chaos).returncode == 0
+    first = chaos.drkit("runs", "-o", "json").stdout
+    told = json.loads(chaos.drkit("chaos", "run", "hang", "--dry-run", "-o", "json").stdout)
+    before = [row["fact"]["step"] for row in journal(chaos) if row["fact"]["kind"] == "step.done"]
+    same = json.loads(chaos.drkit("chaos", "replay", "last", "--dry-run", "-o", "json").stdout)
+    assert same["hash"] == told["hash"]
+    done = chaos.process("chaos", "replay", "last", "--confirm", "lab")
+    assert done.returncode == 0, done.stderr
+    assert chaos.drkit("runs", "-o", "json").stdout != first
+    assert [row["fact"]["step"] for row in journal(chaos) if row["fact"]["kind"] == "step.done"] == before
+    scenario(chaos, duration="2s")
+    refused = chaos.process("chaos", "replay", "last", "--confirm", "lab")
+    assert refused.returncode == 3 and "scenario_digest" in refused.stderr, refused.stderr
+    scenario(chaos, never=told["breaks"][0]["at"])
+    assert "under never" in chaos.drkit("chaos", "replay", "last", "--dry-run").stderr
+    assert hanging(hosts) == []
