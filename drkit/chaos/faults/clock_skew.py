@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from annotated_types import Interval, Predicate
+from pydantic import Field
 
 from drkit.catalog import probe
 from drkit.chaos.faults._kept import said
@@ -33,7 +34,12 @@ async def clock(ctx: Context, p: OnHost) -> HostClock:
 class ClockSkew(HostFault):
     """How wrong."""
 
-    offset_s: Annotated[float, Interval(ge=-3.2e8, le=3.2e8), Predicate(lambda offset: abs(offset) >= 4 * AGREE_S)]
+    offset_s: Annotated[
+        float,
+        Interval(ge=-3.2e8, le=3.2e8),
+        Predicate(lambda offset: abs(offset) >= 4 * AGREE_S),
+        Field(examples=[3600]),
+    ]  # fmt: skip
     """So much ahead; negative: behind. At least 20 seconds."""
 
 
