@@ -218,9 +218,9 @@ def test_a_revert_that_fails_fails_the_run_and_says_what_is_left(chaos: Lab, hos
     going = chaos.process("chaos", "run", "hang", "--confirm", "lab", "--detach").stdout.split()[0]
     until(lambda: hanging(hosts) != [])
     (host,) = hanging(hosts)
-    (state,) = (
-        path for path in hosts.root(host).glob("var/lib/drkit/faults/*/state") if path.read_text() == "injected\n"
-    )
+    folder = hosts.root(host) / "var/lib/drkit/faults"
+    until(lambda: any(path.read_text().startswith("injected") for path in folder.glob("*/state")))
+    (state,) = (path for path in folder.glob("*/state") if path.read_text().startswith("injected"))
     revert = state.with_name("revert")
     good = revert.read_text()
     revert.write_text("echo no such luck; exit 3")

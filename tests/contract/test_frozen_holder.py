@@ -138,6 +138,7 @@ def test_a_host_starts_nothing_for_who_was_frozen_between_check_and_send(host: M
     assert (host.root / "var/lib/drkit/fence").read_text() == f"{frozen_fakes.TOKEN}\n"
 
 
+@pytest.mark.soak
 def test_a_drill_that_was_frozen_between_check_and_send_starts_nothing_and_says_what_is_uncertain(
     host: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -336,6 +336,7 @@ async def test_all_of_them_at_once_heal_themselves_when_drkit_is_gone(hosts: Lab
     await forgotten(hosts, LOOK_S)
 
 
+@pytest.mark.soak
 async def test_the_kernel_ends_faults_when_every_process_of_their_leases_was_killed(hosts: Lab) -> None:
     for lease_s in LEASES_S:
         ends = await injected(hosts, BY_KERNEL, f"kernel-{lease_s}", lease_s)

@@ -159,6 +159,7 @@ def tokens(drill: Drill, message: dict[str, Any]) -> list[str]:
     return [token for step in steps if (token := f"drkit-{drill.id}-{step}") in text]
 
 
+@pytest.mark.soak
 def test_a_run_that_is_killed_at_every_bad_moment_converges_and_repeats_nothing() -> None:
     with world() as made:
         drill = made.seat().drill("--set", "link_delay=100ms")

@@ -21,6 +21,7 @@ def temporary() -> set[Path]:
     return {path for path in found if path.name.startswith(OURS) or "PostgreSQL" in path.name}
 
 
+@pytest.mark.soak
 def test_nothing_is_left_when_everything_was_killed_in_the_middle_of_a_drill() -> None:
     before = temporary()
     with world() as made:

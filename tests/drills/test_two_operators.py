@@ -23,6 +23,7 @@ def end(run: Drill) -> None:
     until(lambda: runner is None or not runner.alive, within_s=60)
 
 
+@pytest.mark.soak
 def test_of_two_failovers_at_once_one_begins_and_the_other_is_told_by_whom(struck: Struck) -> None:
     seats = [struck.world.seat("one"), struck.world.seat("two")]
     assert seats[0].home != seats[1].home
