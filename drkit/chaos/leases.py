@@ -7,12 +7,7 @@ from drkit.catalog import probe
 from drkit.chaos.onaws import PREFIX, marker, reached, schedules
 from drkit.context import Context
 from drkit.errors import DrkitError
-from drkit.model.faults import Markers, joined
-from drkit.model.params import Params
-
-
-class Nothing(Params):
-    """No parameters: every region of the environment that is in AWS is asked."""
+from drkit.model.faults import Markers, Nothing, joined
 
 
 @probe("aws.faults", side="neither")

@@ -19,7 +19,7 @@ from drkit.context import Context
 from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Host, Isolation
 from drkit.model.events import FaultChanged
-from drkit.model.faults import Leased, Marker, Markers, fault_key, joined
+from drkit.model.faults import Leased, Marker, Markers, Nothing, fault_key, joined
 from drkit.model.observation import Observation
 from drkit.model.params import Params
 from drkit.model.values import Json
@@ -168,10 +168,6 @@ async def healed(ctx: Context, name: str, p: HostFault) -> None:
     if said.startswith("healed"):
         step = json.loads(meta)["step"]
         ctx.tell(FaultChanged(fault=name, id=step, state="healed", detail={"key": key, "by": said.split()[1]}))
-
-
-class Nothing(Params):
-    """No parameters: every host of the environment is asked."""
 
 
 @probe("host.faults", side="neither")

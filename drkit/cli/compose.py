@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from drkit.context import Context, Providers
     from drkit.engine.runner import Means
     from drkit.engine.runs import Request, RunFolder
-    from drkit.engine.state import RunState
     from drkit.model.environment import Environment
     from drkit.model.plan import Plan
     from drkit.model.ports import Holder, Teller
@@ -109,10 +108,13 @@ def judge(folder: RunFolder, readings: Readings) -> Exit | None:
     from drkit.cli import report, seen
     from drkit.engine.runs import write_durably
     from drkit.measure.findings import journaled
+    from drkit.report.breaking import hypothesis
 
     look = seen.read(folder)
+    claim = hypothesis(look.state, look.rows)
+    refuted = claim is not None and claim.held is False
     if not recovers(look.state.plan):
-        return Exit.MISSED if deviations(look.state) else None
+        return Exit.MISSED if refuted else None
     readings.keep(journaled(look.rows))
     told = report.story(look)
     where = report.folder_of(look)
@@ -120,14 +122,7 @@ def judge(folder: RunFolder, readings: Readings) -> Exit | None:
     page = {"word": told.verdict.word, "line": told.verdict.line, "report": str(where / "report.html")}
     write_durably(folder.path / VERDICT, json.dumps(page).encode())
     found = verdict(told)
-    return Exit.MISSED if deviations(look.state) else found
-
-
-def deviations(state: RunState) -> list[str]:
-    """Why the hypothesis is false: what did not hold while faults were held, or not again after they were healed."""
-    during = [f"{fact.expect}: {fact.reason}" for fact in state.deviations]
-    after = [s for s in state.steps.values() if s.id.startswith("after-") and s.plan.part == "steady"]
-    return during + [f"{step.plan.verify}: {step.error}" for step in after if step.status.value == "failed"]
+    return Exit.MISSED if refuted else found
 
 
 def told_verdict(folder: RunFolder) -> dict[str, str] | None:

@@ -147,7 +147,7 @@ def _marked(plan: Plan, scenario: LoadedScenario, runbook: Loaded | None, catalo
     ends = tuple(dict.fromkeys((*healed, *(id for id in last if not healed or id not in healed))))
     for step in plan.steps:
         if step.id in after:
-            changes = {"part": "steady", "needs": ends, "number": len(steps) + 1}
+            changes = {"part": "after", "needs": ends, "number": len(steps) + 1}
             steps.append(step.model_copy(update=changes))
     named = scenario.spec
     return plan.but(

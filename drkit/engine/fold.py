@@ -124,12 +124,6 @@ class Run(Moves):
     def _measured(self, fact: e.Measured) -> None:
         self.state.readings.append(fact.readings)
 
-    def _fault_changed(self, fact: e.FaultChanged) -> None:
-        self.state.faults[fact.id] = fact.state
-
-    def _deviated(self, fact: e.Deviated) -> None:
-        self.state.deviations.append(fact)
-
     def _finished(self, fact: e.Finished) -> None:
         state = self.state
         state.outcome, state.why, state.finished_t = fact.outcome, fact.why, fact.t
@@ -344,8 +338,6 @@ _HANDLERS: dict[type[Fact], Callable[[Run, Any], None]] = {
     e.Noted: Run._noted,
     e.Fired: Run._fired,
     e.Measured: Run._measured,
-    e.FaultChanged: Run._fault_changed,
-    e.Deviated: Run._deviated,
     e.Finished: Run._finished,
 }
 

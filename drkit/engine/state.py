@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from drkit.model.events import Copied, Deviated, LeaseChanged, Ordered
+from drkit.model.events import Copied, LeaseChanged, Ordered
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.values import Json
 
@@ -231,10 +231,6 @@ class RunState:
         self.readings: list[dict[str, Json]] = []
         self.heals: list[StepState] = []
         """The steps that heal what others of this run inject."""
-        self.deviations: list[Deviated] = []
-        """Steady states that did not hold while faults were held."""
-        self.faults: dict[str, str] = {}
-        """What the ledger last said of a fault, by the step that injects it: armed, injected, healed."""
         # Counted by the fold, so that no question about the whole costs more than a look.
         self.busy = 0
         self.unsettled = 0

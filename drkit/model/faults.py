@@ -23,6 +23,10 @@ class Leased(Params):
     """Seconds after which it heals itself at its target, with or without drkit; a scenario's `duration` sets it."""
 
 
+class Nothing(Params):
+    """No parameters: every target of the kind that the probe knows is asked."""
+
+
 class Marker(BaseModel):
     """A fault as its target remembers it; whoever reads it can heal it without any ledger."""
 

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from drkit.model.observation import Observation
 
+#: Parameter of a fault that `on:` fills with the name of its target.
+FILLED = "host"
+
 
 class Member(BaseModel):
     """One thing that a fault can hit."""
@@ -20,7 +23,7 @@ class Member(BaseModel):
     standby: bool = False
     """It is what a failover would need."""
     tags: tuple[str, ...] = ()
-    fills: str = "host"
+    fills: str = FILLED
     """Parameter of a fault that its name is for."""
 
 

@@ -48,7 +48,7 @@ class PlanStep(BaseModel):
     """May be skipped as already so."""
     simulated: str | None = None
     """Why no real part stands behind it in this environment."""
-    part: Literal["runbook", "steady", "inject", "detect", "heal"] = "runbook"
+    part: Literal["runbook", "steady", "inject", "detect", "heal", "after"] = "runbook"
     """Which part of a drill it is; everything but `runbook` comes from the scenario."""
     heals: str | None = None
     """Id of the inject step whose fault a heal step removes."""

@@ -96,5 +96,6 @@ class Scenario(Spec):
     seed: str = ""
     """Which targets are picked follows from this and the inventory."""
     rollback: Literal["always", "on_deviation", "never"] = "always"
+    """`never` leaves faults to their leases; `on_deviation` heals as `always` does."""
     objectives: Objectives = Objectives()
     schedule: Schedule | None = None

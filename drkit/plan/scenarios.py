@@ -8,6 +8,7 @@ from pathlib import Path
 from drkit.catalog import Action, Catalog, Gate, Probe
 from drkit.errors import Mistake
 from drkit.model.environment import Environment
+from drkit.model.inventory import FILLED
 from drkit.model.runbook import RUNBOOK
 from drkit.model.scenario import MethodStep
 from drkit.model.values import Json
@@ -82,7 +83,8 @@ def _fault(on: Resolving, step: MethodStep, where: Where, loaded: LoadedScenario
     name = step.inject or ""
     entry = on.entry(name, (*where, "inject"))
     if isinstance(entry, Action) and entry.fault:
-        filled = {"host": "x"} if step.on in loaded.scenario.targets and "host" in entry.params.model_fields else {}
+        aimed = step.on in loaded.scenario.targets and FILLED in entry.params.model_fields
+        filled: dict[str, Json] = {FILLED: step.on} if aimed else {}
         on.bind(entry, filled | step.with_, (*where, "with"))
     elif entry is not None:
         what = "a gate" if isinstance(entry, Gate) else "a probe" if isinstance(entry, Probe) else "an action"

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from drkit.catalog import Action, Catalog, Entry, Probe
 from drkit.errors import UsageError
+from drkit.model.inventory import FILLED
 from drkit.model.runbook import REFERENCE_PATTERN, RUNBOOK, Runbook
 from drkit.model.scenario import Scenario
 from drkit.plan.hints import meant
@@ -22,10 +23,6 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 KINDS: dict[str, type[BaseModel]] = {"runbook": Runbook, "scenario": Scenario}
 _REFERENCE = {"type": "string", "pattern": REFERENCE_PATTERN}
 Wanted = Callable[[Entry], bool]
-
-
-#: Parameter of a fault that the name of its target is for.
-FILLED = "host"
 
 
 def schema(kind: str, catalog: Catalog | None = None) -> dict[str, Any]:

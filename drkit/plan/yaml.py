@@ -87,13 +87,26 @@ def shown(path: Path) -> str:
 
 def read(path: Path) -> Document:
     """The document in the file at `path`. UsageError if there is no such file, FileError if it is not YAML."""
+    return parse(raw_of(path), shown(path))
+
+
+def raw_of(path: Path) -> bytes:
+    """What the file holds. UsageError if there is none, or it cannot be read."""
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"there is no file {shown(path)}", hint=f"ls {shown(path.parent)}") from None
     except OSError as error:
         raise UsageError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    return parse(raw, shown(path))
+
+
+def text_of(raw: bytes, name: str, *, encoding: str = "utf-8") -> str:
+    """`raw` as text. FileError with the line, if it is none."""
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise FileError([Mistake(name, line, 1, "the file is not UTF-8 text")]) from error
 
 
 def parse(raw: bytes, name: str) -> Document:
@@ -101,11 +114,7 @@ def parse(raw: bytes, name: str) -> Document:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise FileError([Mistake(name, line, 1, "the file is not UTF-8 text")]) from error
+    text = text_of(raw, name)
     document = Document(name, "sha256:" + hashlib.sha256(raw).hexdigest(), tuple(text.split("\n")))
     try:
         root = YAML(typ="rt", pure=True).compose(text)

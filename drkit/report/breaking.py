@@ -42,7 +42,7 @@ def hypothesis(run: RunLike, rows: Sequence[Row]) -> Hypothesis | None:
     if claim is None:
         return None
     during = [f"{fact.expect}: {fact.reason}" for row in rows if isinstance(fact := row.fact, Deviated)]
-    after = [step for step in run.steps.values() if step.plan.part == "steady" and step.plan.id.startswith("after-")]
+    after = [step for step in run.steps.values() if step.plan.part == "after"]
     missed = [f"{step.plan.verify}: {step.error}" for step in after if str(step.status) == "failed"]
     deviations = tuple(during + missed)
     whole = run.outcome == "done" and all(str(step.status) == "done" for step in after) and (after or run.plan.steady)

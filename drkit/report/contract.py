@@ -98,7 +98,7 @@ class ReportStep(Part):
     simulated: str | None
     """Why nothing real stands behind it in this environment; null: it is real."""
     part: str
-    """`runbook`, or the part of a drill around it: steady, inject, detect, heal."""
+    """`runbook`, or the part of a drill around it: steady, inject, detect, heal, after."""
 
 
 class Deadline(Part):

@@ -6,7 +6,7 @@ from drkit.catalog import fault, probe
 from drkit.context import Context
 from drkit.errors import DrkitError
 from drkit.model.events import FaultChanged
-from drkit.model.faults import Leased, Marker, Markers, fault_key
+from drkit.model.faults import Leased, Marker, Markers, Nothing, fault_key
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName
 from drkit.model.values import Json
@@ -74,10 +74,6 @@ def dark(p: Outage, now: RegionState) -> State:
 async def back(ctx: Context, p: Outage, before: RegionState) -> None:
     """Power and network come back. A former writer stays fenced: it starts, and refuses every write."""
     await ctx.use(World).change("/restore", {"region": p.site}, permit=None)  # who heals is never turned away
-
-
-class Nothing(Params):
-    """No parameters."""
 
 
 @probe("sandbox.faults", side="neither")

@@ -102,7 +102,7 @@ def test_a_fault_is_held_and_healed_and_the_hypothesis_judged(chaos: Lab, hosts:
     assert chaos.drkit("chaos", "leftovers").returncode == 0
 
 
-def test_a_breach_heals_at_once_and_so_does_what_cannot_be_told(chaos: Lab, hosts: Hosts) -> None:
+def test_a_breach_ends_the_run_and_heals_at_once(chaos: Lab, hosts: Hosts) -> None:
     scenario(chaos, duration="60s")
     (chaos.folder / "alarm").touch()
     done = run(chaos)

@@ -22,11 +22,11 @@ from drkit.chaos.faults.aws_database_failover import failover
 from drkit.chaos.faults.aws_instance_stop import InstanceState, stop
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
-from drkit.chaos.leases import Nothing, faults
+from drkit.chaos.leases import faults
 from drkit.context import Context
 from drkit.errors import Refused, StepFailed
 from drkit.model.environment import Environment, Site
-from drkit.model.faults import Markers
+from drkit.model.faults import Markers, Nothing
 from drkit.model.observation import State
 from drkit.sandbox.parts._schedules import CALLER
 
@@ -131,6 +131,19 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(world: World
     await ctx.providers.aclose()
 
 
+async def test_a_rule_that_somebody_restored_keeps_no_other_rule_from_coming_back(world: World) -> None:
+    ctx, before = world.context(step="inject"), world.seen(cut)
+    p = await injected(world, ctx, cut)
+    world.cloud.client("ec2", WEST).authorize_security_group_ingress(
+        GroupId=world.group, IpProtocol="tcp", FromPort=443, ToPort=443, CidrIp="0.0.0.0/0"
+    )
+    assert cut.heal is not None
+    await cut.heal(ctx, p, await cut.observe(ctx, p))
+    assert sorted(world.seen(cut), key=str) == sorted(before, key=str) and len(before) == 2
+    assert world.schedules() == []
+    await ctx.providers.aclose()
+
+
 INJECTOR = """
 import asyncio, sys
 sys.path.insert(0, {tests!r})
@@ -170,7 +183,7 @@ def test_a_fault_heals_by_its_lease_when_drkit_is_killed(world: World, fault: Ac
     assert 0 <= late_s < 1.5
     until(lambda: not world.schedules(), 1.0)
     made = [c["operation"] for c in world.cloud.admin(f"/calls?since={since}")["calls"] if c["caller"] == CALLER]
-    inverse = {"aws.instance-stop": ["StartInstances"], "aws.security-group-cut": ["AuthorizeSecurityGroupIngress"]}
+    inverse = {"aws.instance-stop": ["StartInstances"], "aws.security-group-cut": ["AuthorizeSecurityGroupIngress"] * 2}
     assert made == inverse.get(fault.name, ["DeleteNetworkAclEntry"] * 4)
 
 

@@ -11,7 +11,8 @@ import pytest
 from fault_hosts import Lab, lab
 from fault_kills import SLEEPER, Injector, Watch, is_stopped, kill_some, leader
 
-from drkit.chaos.onhost import Nothing, faults
+from drkit.chaos.onhost import faults
+from drkit.model.faults import Nothing
 
 LEASE_S = 1.0
 

@@ -13,9 +13,9 @@ from fault_hosts import Lab, lab
 
 from drkit.chaos.faults._service import Service
 from drkit.chaos.faults.process_pause import Pause, pause, processes
-from drkit.chaos.onhost import Nothing, faults
+from drkit.chaos.onhost import faults
 from drkit.errors import Refused, StepFailed
-from drkit.model.faults import fault_key
+from drkit.model.faults import Nothing, fault_key
 from drkit.model.observation import State
 
 SLEEPER = '{"argv": ["sh", "-c", "while :; do sleep 0.05; done"]}'

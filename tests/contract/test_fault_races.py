@@ -23,9 +23,9 @@ from fault_kills import SLEEPER, is_stopped, leader, uptime_s
 from drkit.chaos import onhost
 from drkit.chaos.faults._service import Processes
 from drkit.chaos.faults.process_pause import Pause, pause
-from drkit.chaos.onhost import Nothing, faults
+from drkit.chaos.onhost import faults
 from drkit.errors import Refused
-from drkit.model.faults import fault_key
+from drkit.model.faults import Nothing, fault_key
 from drkit.providers.ssh import Completed, Ssh
 from drkit.testing import FakeSecrets
 

@@ -24,8 +24,8 @@ import pytest
 from fault_hosts import Lab, Machine, lab, why_no_rooms
 
 from drkit.catalog import Action
-from drkit.chaos.onhost import IN_KERNEL, Nothing, faults
-from drkit.model.faults import fault_key
+from drkit.chaos.onhost import IN_KERNEL, faults
+from drkit.model.faults import Nothing, fault_key
 from drkit.model.observation import State
 
 NO_ROOMS = why_no_rooms("nft", "tc", "openssl")

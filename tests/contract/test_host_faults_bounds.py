@@ -21,9 +21,10 @@ from drkit.catalog import Action, Catalog
 from drkit.chaos.faults.clock_skew import ClockSkew, HostClock, clock, skew
 from drkit.chaos.faults.host_loss import answers, lose
 from drkit.chaos.faults.partition import Partition, partition
-from drkit.chaos.onhost import Nothing, OnHost, faults
+from drkit.chaos.onhost import OnHost, faults
 from drkit.errors import Refused
 from drkit.model.environment import Environment, Host
+from drkit.model.faults import Nothing
 from drkit.model.observation import State
 from drkit.model.permit import Permit
 from drkit.providers.ssh import Completed, Ssh

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
 from drkit.catalog import probe
 from drkit.chaos.onaws import AwsFault, Call, Change, OnAws, aws_fault
 from drkit.context import Context
@@ -10,6 +13,9 @@ from drkit.model.observation import Observation, State
 from drkit.model.paper import Paper
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
+
+#: Whom a rule lets in, by kind.
+SOURCES: Final = ("IpRanges", "Ipv6Ranges", "PrefixListIds", "UserIdGroupPairs")
 
 
 class Group(OnAws):
@@ -45,13 +51,26 @@ class Cut(Group, AwsFault):
 def cut(p: Cut, before: Ingress) -> Change:
     """Revoke every ingress rule of a security group; connections that are open already may last."""
     rules: dict[str, Json] = {"GroupId": p.group, "IpPermissions": list(before.rules)}
-    revoke, authorize = "RevokeSecurityGroupIngress", "AuthorizeSecurityGroupIngress"
-    return Change((Call("ec2", revoke, rules),), (Call("ec2", authorize, rules),))
+    revert = (
+        Call("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": p.group, "IpPermissions": [rule]})
+        for rule in apart(before.rules)
+    )
+    return Change((Call("ec2", "RevokeSecurityGroupIngress", rules),), tuple(revert))
+
+
+def apart(rules: Iterable[Mapping[str, Json]]) -> Iterator[dict[str, Json]]:
+    """Each source of each rule by itself: one that somebody let in meanwhile must not keep the others out."""
+    for rule in rules:
+        what = {key: value for key, value in rule.items() if key not in SOURCES}
+        for kind in SOURCES:
+            sources = rule.get(kind)
+            for source in sources if isinstance(sources, list) else ():
+                yield what | {kind: [source]}
 
 
 @cut.check
 def nobody(p: Cut, now: Ingress) -> State:
-    """It has no ingress rule; its rules go and come in one call."""
+    """It has no ingress rule; they go in one call."""
     return State.ABSENT if now.rules else State.HOLDS
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from drkit.errors import FileError, Mistake, UsageError
-from drkit.plan.yaml import Document, Place, Where, shown
+from drkit.plan.yaml import Document, Place, Where, raw_of, shown, text_of
 
 _TRUE = frozenset({"yes", "Yes", "YES", "on", "On", "ON"})
 _FALSE = frozenset({"no", "No", "NO", "off", "Off", "OFF"})
@@ -64,18 +64,8 @@ class JsonDocument(Document):
 
 
 def _json(path: Path) -> JsonDocument:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"there is no file {shown(path)}", hint=f"ls {shown(path.parent)}") from None
-    except OSError as error:
-        raise UsageError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    name = shown(path)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise FileError([Mistake(name, line, 1, "the file is not UTF-8 text")]) from error
+    raw, name = raw_of(path), shown(path)
+    text = text_of(raw, name, encoding="utf-8-sig")
     document = JsonDocument(name, "sha256:" + hashlib.sha256(raw).hexdigest(), tuple(text.split("\n")))
     odd: list[str] = []
 

@@ -1,0 +1,85 @@
+"""What a report says of a hypothesis and of a stop: from the journal alone, and null where it cannot be said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine_fakes import Folding, order, step
+
+from drkit.model import events as e
+from drkit.model.events import Row
+from drkit.report.breaking import abort, hypothesis
+
+
+def drill() -> tuple[Folding, list[Row]]:
+    """A fault, its heal, and a last look; with the rows of what is told by the test."""
+    fault = step("break").model_copy(update={"part": "inject"})
+    heal = step("heal-break", "break").model_copy(update={"part": "heal", "heals": "break"})
+    last = step("after-1", "heal-break").model_copy(update={"part": "after", "optional": True, "verify": "all is well"})
+    fold = Folding(fault, heal, last)
+    fold.state.plan = fold.state.plan.but(hypothesis="It is nobody's loss")
+    return fold, []
+
+
+def take(fold: Folding, rows: list[Row], fact: Any) -> None:
+    fold.take(fact)
+    rows.append(Row.link(len(rows) + 1, "", fact.at(fold.state.t), (), ""))
+
+
+def ended(fold: Folding, *ids: str) -> None:
+    for id in ids:
+        fold.whole(id)
+    fold.take(e.Finished(outcome="done"))
+
+
+def test_a_hypothesis_held_if_all_was_well_in_the_end() -> None:
+    fold, rows = drill()
+    assert hypothesis(fold.state, rows) is not None and hypothesis(fold.state, rows).held is None  # type: ignore[union-attr]
+    ended(fold, "break", "heal-break", "after-1")
+    told = hypothesis(fold.state, rows)
+    assert told is not None and (told.held, told.deviations) == (True, ())
+
+
+def test_it_is_false_if_a_steady_state_did_not_hold_while_the_fault_was_held() -> None:
+    fold, rows = drill()
+    fold.whole("break")
+    take(fold, rows, e.Deviated(expect="p99 < 0.8", reason="it was 2", verdict="fail"))
+    ended(fold, "heal-break", "after-1")
+    told = hypothesis(fold.state, rows)
+    assert told is not None and (told.held, told.deviations) == (False, ("p99 < 0.8: it was 2",))
+
+
+def test_it_is_false_if_all_was_not_well_in_the_end() -> None:
+    fold, rows = drill()
+    fold.whole("break")
+    fold.whole("heal-break")
+    fold.prepared("after-1")
+    fold.take(e.Failed(step="after-1", attempt=1, error="nobody is served", world="untouched"))
+    fold.take(e.Finished(outcome="done"))
+    told = hypothesis(fold.state, rows)
+    assert told is not None and told.held is False and told.deviations == ("all is well: nobody is served",)
+
+
+def test_without_a_scenario_there_is_no_hypothesis() -> None:
+    assert hypothesis(Folding(step("a")).state, []) is None
+
+
+def test_a_stop_says_who_and_how_long_until_all_was_healed() -> None:
+    fold, rows = drill()
+    fold.whole("break")
+    assert abort(fold.state, rows) is None
+    fold.t = 10.0
+    take(fold, rows, order("abort"))
+    told = abort(fold.state, rows)
+    assert told is not None and (told.by, told.latency_seconds, told.healed_at) == ("dana", None, None)
+    fold.t = 12.5
+    fold.whole("heal-break")
+    told = abort(fold.state, rows)
+    assert told is not None and (told.latency_seconds, told.healed_at is None) == (2.5, False)
+
+
+def test_a_stop_before_anything_was_broken_has_nothing_to_measure() -> None:
+    fold, rows = drill()
+    take(fold, rows, order("abort"))
+    told = abort(fold.state, rows)
+    assert told is not None and told.latency_seconds is None
