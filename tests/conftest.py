@@ -20,7 +20,7 @@ def private_state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def signals_as_they_were() -> Iterator[None]:
-    """A runner that was carried out in this process ignores SIGHUP; what other tests start must not inherit that."""
-    before = signal.getsignal(signal.SIGHUP)
+    """Whoever started the tests may ignore SIGHUP, as does a runner in this process: no child is to inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
