@@ -17,8 +17,9 @@ import signal
 import struct
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ TERM_S: Final = 60.0
 _ARM, _BEAT, _STAND_DOWN, _YOURS, _HERE = b"a", b"b", b"q", b"y", b"!"
 _TERM: Final = struct.Struct("!d")
 _ANSWER_S: Final = 10.0
+_DEATH_S: Final = 5.0  # one that the kernel holds back dies when it lets go
 
 
 class Lease:
@@ -153,9 +155,24 @@ def _kill(runner: int) -> None:
 
 
 def kill_marked(mark: str, run: str, over: Collection[str]) -> int:
-    """Kill whatever activities of this run left at work, known by their environment; steps that are over are spared."""
-    killed = 0
-    start = f"{mark}={run}:".encode()
+    """Kill whatever activities of this run left at work; how many processes that were. Steps that are over are spared.
+
+    They are known by their environment. One that starts another while it is looked for shows it only to the next look,
+    and one that has only just begun shows nothing yet: it is over when two looks in a row find nobody.
+    """
+    killed: set[int] = set()
+    quiet, until = 0, time.monotonic() + _DEATH_S
+    while quiet < 2 and time.monotonic() < until:
+        found = set(_marked(f"{mark}={run}:".encode(), over))
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= found
+        quiet = 0 if found else quiet + 1
+    return len(killed)
+
+
+def _marked(start: bytes, over: Collection[str]) -> Iterator[int]:
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
@@ -165,9 +182,4 @@ def kill_marked(mark: str, run: str, over: Collection[str]) -> int:
             continue  # it has ended, or is somebody else's
         step = next((word[len(start) :].decode() for word in words if word.startswith(start)), None)
         if step is not None and step not in over:
-            try:
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed += 1
-            except ProcessLookupError:
-                continue
-    return killed
+            yield int(folder.name)

@@ -34,9 +34,11 @@ def command(path: str, arguments: Any) -> list[str] | str:
 def run(words: list[str] | str, *, env: Mapping[str, str], timeout_s: float | None, abort: Abort) -> Outcome:
     """Run it; `status` (exit code), `stdout` and `stderr` are its output, whatever the code."""
     try:
+        # No descriptor of ours is inherited anyhow. That they close with exec, not before, keeps the lease waiting for
+        # a dead runner's line until what that runner was starting can be known by its environment.
         process = subprocess.Popen(
             words, shell=isinstance(words, str), env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
+            stderr=subprocess.PIPE, start_new_session=True, close_fds=False,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         why = f"{words if isinstance(words, str) else words[0]} cannot be started: {error}"
