@@ -25,8 +25,9 @@ lint: setup
 	$(BIN)/mypy tests/drills/conftest.py
 	$(BIN)/lint-imports
 
+# Two at a time, a file of tests in one hand: most of them wait for real parts.
 test: lint
-	$(BIN)/python -m pytest -m 'not soak'
+	$(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadfile
 
 soak: setup
 	$(BIN)/python -m pytest -m soak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,13 @@ def exit_code(seen: Seen) -> Exit:
         sent = any(step.phase is Phase.APPLYING for step in steps)
         return Exit.UNKNOWN if sent else Exit.FAILED
     return {"waiting": Exit.WAITING, "paused": Exit.FAILED}.get(state.phase, Exit.DONE)
+
+
+def await_verdict(seen: Seen, within_s: float = 60.0) -> None:
+    """A run that is over is judged a moment later: until then nobody knows whether its objectives were met."""
+    until = time.monotonic() + within_s
+    while seen.state.outcome is not None and seen.folder.ended() is None and seen.alive and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def of_outcome(outcome: str, met: bool | None) -> Exit:

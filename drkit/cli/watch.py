@@ -57,6 +57,7 @@ def status(
         for text in screen.next_words(state, look.alive):
             settings.say.note(text)
     if exit_status:
+        seeing.await_verdict(look)
         raise typer.Exit(int(seeing.exit_code(look)))
 
 
