@@ -1,43 +1,41 @@
-"""Faults in AWS: the lease is a set of one-shot schedules of EventBridge Scheduler, armed and seen before injection.
+"""Faults in AWS: the lease is armed and seen in the region itself (`awslease`) before anything breaks.
 
-Each schedule calls one API operation by itself (a universal target), with the stored inverse as its input: nothing of
-ours has to run for it. Its description says whose it is; so the schedules are the markers too. Expiry is counted on
-AWS's clock, as its answers tell it. AWS may start a schedule up to a minute late.
+Expiry is counted on AWS's clock, as its answers tell it. AWS may start a schedule up to a minute late. AWS knows
+nothing of our lease: it carries out whatever is signed, for five minutes (S3: fifteen). So every call is sent only
+while the lease has `MARGIN_S` left, and what was late all the same is taken back; the rest is what `unfenced` means.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_type_hints
 
-from drkit.actions.together import together
 from drkit.catalog import Action, Probe, fault
+from drkit.chaos import awslease
+from drkit.chaos.awslease import PREFIX, Call, Schedule, schedules
 from drkit.context import Context
-from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
+from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unreachable
 from drkit.model.environment import Environment
 from drkit.model.events import FaultChanged
-from drkit.model.faults import Leased, Marker, fault_key
+from drkit.model.faults import Leased, fault_key
 from drkit.model.observation import Observation, State
 from drkit.model.paper import Paper, lines
 from drkit.model.params import Params, SiteName
 from drkit.model.values import Json
-from drkit.providers.aws import Aws, AwsError
+from drkit.providers.aws import AwsError
 
 #: How a fault in AWS heals itself, as plans print it.
 BY_SCHEDULE: Final = "EventBridge Scheduler, in the region itself"
-PREFIX: Final = "drkit."
-_ARN: Final = "arn:aws:scheduler:::aws-sdk:"
-_AT: Final = "at(%Y-%m-%dT%H:%M:%S)"
-#: AWS keeps so much of a schedule's description.
-_SAID_MAX: Final = 512
+#: No call is sent when less of the lease is left: it may need so long to reach AWS.
+MARGIN_S: Final = 2.0
 #: What the inverse of an inverse is answered with: it is so already.
 _SO_ALREADY: Final = frozenset({"InvalidPermission.Duplicate", "InvalidNetworkAclEntry.NotFound"})
-_GONE: Final = "ResourceNotFoundException"
+
+Standing = Literal["ours", "gone", "theirs"]
+"""What an inverse call would undo is there as we made it, is not there, or is somebody else's by now."""
 
 
 class OnAws(Params):
@@ -55,20 +53,6 @@ class AwsFault(OnAws, Leased):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One operation of an API: `ec2`, `StopInstances`, its parameters."""
-
-    service: str
-    operation: str
-    input: Mapping[str, Json]
-
-    @property
-    def target(self) -> str:
-        """The universal target of a schedule that makes this call."""
-        return f"{_ARN}{self.service}:{self.operation[0].lower()}{self.operation[1:]}"
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
     """What breaks and what reverts; every revert is known, and can be repeated, before anything is broken."""
 
@@ -76,20 +60,16 @@ class Change:
     revert: tuple[Call, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A schedule that undoes a part of a fault, as AWS has it."""
+class Seen(Observation):
+    """Base of what is seen of the target of a fault in AWS."""
 
-    name: str
-    at: datetime
-    call: Call
-    said: dict[str, Any]
-    """Its description: `fault`, `params`, `run`, `step`."""
-    enabled: bool
+    def standing(self, call: Call) -> Standing | None:
+        """Whether this inverse call still has something of ours to undo; None: as the fault's check says."""
+        return None
 
 
 PT = TypeVar("PT", bound=AwsFault)
-OT = TypeVar("OT", bound=Observation)
+OT = TypeVar("OT", bound=Seen)
 
 
 def aws_fault(
@@ -105,7 +85,7 @@ def aws_fault(
             await _inject(ctx, entry, p, before, change)
 
         async def heal(ctx: Context, p: PT, before: OT) -> None:
-            await healed(ctx, name, p)
+            await healed(ctx, entry, p)
 
         params = next(iter(get_type_hints(change).values()))
         apply.__annotations__ = {"ctx": Context, "p": params, "before": Observation, "return": type(None)}
@@ -129,176 +109,116 @@ def reached(environment: Environment) -> list[str]:
     return [site.name for site in regions]
 
 
+def standing(entry: Action[Any, Any], p: Params, call: Call, now: Seen) -> Standing:
+    """What an inverse call of this fault would still undo. Pure."""
+    return now.standing(call) or ("gone" if entry.state(p, now) is State.ABSENT else "ours")
+
+
 async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change: Callable[[PT, OT], Change]) -> None:
     """Arm the lease, see it, inject. Refused or Unreachable if nothing was injected, StepFailed, OutcomeUnknown."""
+    where = f"{entry.name} in {p.site}"
     if ctx.site(p.site).name not in reached(ctx.environment):
         raise Refused(
             f"{entry.name}: nothing in the environment says that {p.site} is in AWS, so leftovers would not be found.",
             hint="give it an s3:// state store, aws_credentials or an aws_endpoint",
         )
-    key, asked_at = fault_key(entry.name, p), ctx.clock.monotonic()
+    key = fault_key(entry.name, p)
     armed, now = await schedules(ctx, p.site, f"{PREFIX}{key}.")
-    so_already = entry.state(p, before) is State.HOLDS
-    if armed and (armed[0].said["run"], armed[0].said["step"]) != (ctx.run, ctx.step):
+    ours = bool(armed) and (armed[0].said["run"], armed[0].said["step"]) == (ctx.run, ctx.step)
+    if armed and not ours and await _over(ctx, entry, p, armed, now):
+        armed = []
+    if armed and not ours:
         said = armed[0].said
-        raise Refused(
-            f"{entry.name} in {p.site} is injected already, by {said['step']} of {said['run']}.",
-            hint="drkit chaos leftovers",
-        )
+        raise Refused(f"{where} is injected already, by {said['step']} of {said['run']}.", hint="drkit chaos leftovers")
+    so_already = entry.state(p, before) is State.HOLDS
     if so_already and not armed:
-        raise Refused(f"{entry.name} in {p.site}: it is so already, and not by a fault.", hint="drkit chaos leftovers")
-    if not armed:
-        wanted = change(p, before)
+        raise Refused(f"{where}: it is so already, and not by a fault.", hint="drkit chaos leftovers")
+    fresh = not armed
+    if fresh:
         at = datetime.fromtimestamp(math.ceil(now.timestamp() + p.lease_s), UTC)
-        armed = await _armed(ctx, entry.name, p, key, at, wanted.revert)
-    left_s = (armed[0].at - now).total_seconds()
-    detail: dict[str, Json] = {"key": key, "lease": "schedule", "left_s": left_s}
+        said = {"fault": entry.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
+        armed = awslease.wanted(key, at, change(p, before).revert, said)
+        await awslease.arm(ctx, p.site, p.role, armed, why=where)
+    detail: dict[str, Json] = {"key": key, "lease": "schedule", "left_s": (armed[0].at - now).total_seconds()}
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="armed", detail=dict(detail)))
     if not so_already:
-        # An injector that was frozen meanwhile must not break what its lease has healed, nor what is another's by now.
-        if ctx.clock.monotonic() - asked_at >= left_s or not await _whole(ctx, p.site, armed):
-            raise Refused(f"{entry.name} in {p.site}: its lease is over; nothing was injected.")
-        ctx.permit.until(0.0)
-        await _break(ctx, entry.name, p, armed, change(p, before).inject)
+        await _break(ctx, entry, p, armed, change(p, before).inject, fresh=fresh)
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="injected", detail=dict(detail)))
 
 
-async def _armed(
-    ctx: Context, name: str, p: AwsFault, key: str, at: datetime, revert: Sequence[Call]
-) -> list[Schedule]:
-    """Make the schedules. Refused if they cannot be made: none is left then, and nothing was injected."""
-    said = {"fault": name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
-    text = json.dumps(said, separators=(",", ":"))
-    if len(text) > _SAID_MAX:
-        raise Refused(f"{name}: what says whose lease it is has {len(text)} characters, {_SAID_MAX} at most.")
-    wanted = [Schedule(f"{PREFIX}{key}.{n}", at, call, said, True) for n, call in enumerate(revert)]
-    aws = ctx.use(Aws)
-    try:
-        account = (await aws.call(p.site, "sts", "get_caller_identity"))["Account"]
-        for one in wanted:
-            role = f"arn:aws:iam::{account}:role/{p.role}"
-            target = {"Arn": one.call.target, "RoleArn": role, "Input": json.dumps(one.call.input)}
-            request = {
-                "Name": one.name, "Description": text, "ScheduleExpression": at.strftime(_AT), "Target": target,
-                "FlexibleTimeWindow": {"Mode": "OFF"}, "ActionAfterCompletion": "DELETE",
-            }  # fmt: skip
-            await aws.call(p.site, "scheduler", "create_schedule", request)
-        if not await _whole(ctx, p.site, wanted):
-            raise Unobservable("what was armed is not there")
-    except DrkitError as error:
-        left = "" if await _disarmed(ctx, p.site, wanted) else " A schedule may be left that undoes nothing."
-        raise Refused(
-            f"{name} in {p.site}: its lease cannot be armed ({error.message}). Nothing was injected.{left}",
-            hint=f"drkit explain {name}",
-        ) from error
-    return wanted
-
-
-async def _whole(ctx: Context, site: str, wanted: Sequence[Schedule]) -> bool:
-    """Whether AWS has exactly these schedules, and they will fire."""
-    found, _ = await schedules(ctx, site, wanted[0].name.rsplit(".", 1)[0] + ".")
-    return found == list(wanted)
-
-
-async def _disarmed(ctx: Context, site: str, wanted: Sequence[Schedule]) -> bool:
-    """Delete what there is of these; False if that is not certain."""
-    try:
-        for one in wanted:
-            await _delete(ctx, site, one.name)
-    except DrkitError:
+async def _over(ctx: Context, entry: Action[PT, OT], p: PT, armed: Sequence[Schedule], now: datetime) -> bool:
+    """Whether the lease of another step has ended and done all its work; then it is taken away."""
+    if any(one.at > now for one in armed):
         return False
-    return True
+    seen = await entry.observe(ctx, p)
+    return all(standing(entry, p, one.call, seen) != "ours" for one in armed) and await awslease.disarm(
+        ctx, p.site, armed
+    )
 
 
-async def _break(ctx: Context, name: str, p: AwsFault, armed: Sequence[Schedule], calls: Sequence[Call]) -> None:
-    """Make the calls that break; what is refused half-way is taken back."""
-    for sent, call in enumerate(calls):
-        try:
-            await _send(ctx, p.site, call)
-        except (OutcomeUnknown, Unreachable) as lost:
-            if sent == 0 and isinstance(lost, Unreachable):
-                raise  # its lease undoes what was not done, which changes nothing
-            raise OutcomeUnknown(f"{lost.message} {name} may be injected; its lease heals it.") from lost
-        except DrkitError as error:
-            if sent:
-                await healed(ctx, name, p)
-            else:
-                await _disarmed(ctx, p.site, armed)  # one that stays undoes what was not done
-            raise StepFailed(f"{name} in {p.site}: {error.message} It was taken back.", world="untouched") from error
+async def _break(
+    ctx: Context, entry: Action[PT, OT], p: PT, armed: Sequence[Schedule], calls: Sequence[Call], *, fresh: bool
+) -> None:  # fmt: skip
+    """Make the calls that break, each only while the lease lasts; what is refused half-way is taken back.
+
+    `fresh`: nothing was sent before, by an attempt whose end nobody saw.
+    """
+    where, sent = f"{entry.name} in {p.site}", 0
+    asked_at = ctx.clock.monotonic()
+    found, now = await schedules(ctx, p.site, f"{PREFIX}{armed[0].key}.")
+    until = asked_at + (armed[0].at - now).total_seconds()
+    try:
+        for call in calls:
+            # An injector that was frozen must not break what its lease has healed, nor what is another's by now.
+            if found != list(armed) or ctx.clock.monotonic() > until - MARGIN_S:
+                raise Refused(f"{where}: its lease is over; nothing was injected.")
+            ctx.permit.until(0.0)
+            await awslease.send(ctx, p.site, call)
+            sent += 1
+        if ctx.clock.monotonic() > until:  # it may have arrived after its lease had done its work
+            raise StepFailed("It was injected after its lease was over.", world="untouched")
+    except (OutcomeUnknown, Unreachable) as lost:
+        if sent == 0 and isinstance(lost, Unreachable):
+            raise  # its lease undoes what was not done, which changes nothing
+        raise OutcomeUnknown(f"{lost.message} {entry.name} may be injected; its lease heals it.") from lost
+    except DrkitError as error:
+        if sent or not fresh:
+            await healed(ctx, entry, p, late=sent > 0)
+        else:
+            await awslease.disarm(ctx, p.site, armed)  # one that stays undoes what was not done
+        if isinstance(error, Refused) and not sent:
+            raise
+        raise StepFailed(f"{where}: {error.message} It was taken back.", world="untouched") from error
 
 
-async def healed(ctx: Context, name: str, p: AwsFault) -> None:
-    """Make the stored inverse calls, then take the lease away; nothing, if no lease is left. StepFailed."""
-    key = fault_key(name, p)
-    armed, _ = await schedules(ctx, p.site, f"{PREFIX}{key}.")
+async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = False) -> None:
+    """Make the stored inverse calls, then take the lease away; nothing, if no lease is left. StepFailed.
+
+    What is somebody else's by now is left alone; so is what the lease has undone already, unless it was `late`:
+    injected when the lease was over, and perhaps not seen yet.
+    """
+    key = fault_key(entry.name, p)
+    armed, now = await schedules(ctx, p.site, f"{PREFIX}{key}.")
+    seen = await entry.observe(ctx, p) if armed else None
     for one in armed:
+        assert seen is not None  # looked at, because something is armed
+        stands = standing(entry, p, one.call, seen)
+        # Before its end a lease has undone nothing: what seems to be gone may only not be seen yet.
+        if stands == "theirs" or (stands == "gone" and one.at <= now and not late):
+            continue
         try:
-            await _send(ctx, p.site, one.call)
+            await awslease.send(ctx, p.site, one.call)
         except AwsError as error:
             if error.aws_code not in _SO_ALREADY:
                 raise StepFailed(
-                    f"{name} in {p.site} is not healed: {error.message} Its lease tries again.", world="changed",
+                    f"{entry.name} in {p.site} is not healed: {error.message}", world="changed",
                     hint="drkit chaos leftovers",
                 ) from error  # fmt: skip
     for one in armed:
-        await _delete(ctx, p.site, one.name)
+        await awslease.delete(ctx, p.site, one.name)
     if armed:
         detail: dict[str, Json] = {"key": key, "by": "drkit"}
-        ctx.tell(FaultChanged(fault=name, id=armed[0].said["step"], state="healed", detail=detail))
-
-
-async def _delete(ctx: Context, site: str, name: str) -> None:
-    try:
-        await ctx.use(Aws).call(site, "scheduler", "delete_schedule", {"Name": name})
-    except AwsError as error:
-        if error.aws_code != _GONE:
-            raise
-
-
-async def _send(ctx: Context, site: str, call: Call) -> None:
-    from botocore import xform_name
-
-    await ctx.use(Aws).call(site, call.service, xform_name(call.operation), call.input)
-
-
-async def schedules(ctx: Context, site: str, prefix: str) -> tuple[list[Schedule], datetime]:
-    """Leases of a region whose names begin so, in order of their names, and what time it is there."""
-    aws = ctx.use(Aws)
-    answer = await aws.call(site, "scheduler", "list_schedules", {"NamePrefix": prefix})
-    names = [one["Name"] for one in answer["Schedules"] if one["Name"].startswith(prefix)]
-    if answer.get("NextToken"):
-        names = [one["Name"] for one in await aws.pages(
-            site, "scheduler", "list_schedules", "Schedules", {"NamePrefix": prefix}
-        )]  # fmt: skip
-    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    found = await together([_schedule(aws, site, name) for name in sorted(names)])
-    return [one for one in found if one is not None], now
-
-
-async def _schedule(aws: Aws, site: str, name: str) -> Schedule | None:
-    """One schedule; None if it is gone meanwhile."""
-    try:
-        got = await aws.call(site, "scheduler", "get_schedule", {"Name": name})
-    except AwsError as error:
-        if error.aws_code != _GONE:
-            raise
-        return None
-    service, operation = got["Target"]["Arn"].removeprefix(_ARN).split(":")
-    return Schedule(
-        name, datetime.strptime(got["ScheduleExpression"], _AT).replace(tzinfo=UTC),
-        Call(service, operation[0].upper() + operation[1:], json.loads(got["Target"]["Input"])),
-        json.loads(got["Description"]), got["State"] == "ENABLED",
-    )  # fmt: skip
-
-
-def marker(site: str, one: Schedule, now: datetime) -> Marker:
-    """A lease as `chaos leftovers` shows it."""
-    left_s = (one.at - now).total_seconds()
-    return Marker(
-        key=one.name.removeprefix(PREFIX).rsplit(".", 1)[0], fault=one.said["fault"], params=one.said["params"],
-        where=f"region {site}", run=one.said["run"], step=one.said["step"],
-        state="armed" if one.enabled and left_s > 0 else "overdue", expires_in_s=left_s if left_s > 0 else None,
-    )  # fmt: skip
+        ctx.tell(FaultChanged(fault=entry.name, id=armed[0].said["step"], state="healed", detail=detail))
 
 
 def _heal_by_hand(name: str, p: AwsFault, paper: Paper) -> str:

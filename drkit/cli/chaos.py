@@ -185,6 +185,9 @@ def leftovers(ctx: typer.Context) -> None:
             [(m.fault, m.where, m.state, _within(m), m.run or "", m.step or "") for m in found.markers],
         ),
     )
+    for overdue in found.markers:
+        if overdue.why is not None:
+            settings.say.warn(f"{overdue.fault} at {overdue.where}: {overdue.why}")
     for silent in found.silent:
         settings.say.warn(f"Unknown what is left there: {silent}")
     where = f" --env {environment.name}" if environment is not None else ""

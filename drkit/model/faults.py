@@ -44,6 +44,8 @@ class Marker(BaseModel):
     """`armed`: its lease exists, it may or may not be injected; `overdue`: its lease is gone and it is not healed."""
     expires_in_s: float | None = None
     """None: its lease is gone."""
+    why: str | None = None
+    """What is known of why it has not healed itself."""
 
 
 class Markers(Observation):

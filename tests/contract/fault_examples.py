@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from drkit.catalog import Catalog
+from drkit.chaos.faults._acl import Acl, barring
 from drkit.model.faults import fault_key
 
 
@@ -54,6 +55,15 @@ def filtered(fault: str) -> Example:
     )  # fmt: skip
 
 
+def acl(fault: str, params: dict[str, Any], rules: int = 4) -> dict[str, Any]:
+    """A network ACL with the first of the rules by which this fault denies everything."""
+    entry = Catalog().entry(fault)
+    shut = barring(Acl(id="acl-1"), fault_key(fault, entry.params.model_validate(params)))
+    made = [{key: value for key, value in call.input.items() if key != "NetworkAclId"} for call in shut.inject]
+    return {"id": "acl-1", "rules": made[:rules]}
+
+
+ISOLATE: dict[str, Any] = {"site": "west", "subnet": "subnet-1"}
 PEERS = ["10.0.0.5", "10.2.0.0/16"]
 #: Parameters of the faults that are known at their target by what was asked for.
 USED: dict[str, dict[str, Any]] = {
@@ -86,9 +96,8 @@ FAULTS: dict[str, Example] = {
         injected={"rules": []}, healed={"rules": [{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}]},
     ),
     "aws.subnet-isolate": Example(
-        {"site": "west", "subnet": "subnet-1"},
-        injected={"acl": "acl-1", "denying": 4}, healed={"acl": "acl-1", "denying": 0},
-        neither={"open one way": {"acl": "acl-1", "denying": 2}},
+        ISOLATE, injected={"acl": acl("aws.subnet-isolate", ISOLATE)}, healed={"acl": {"id": "acl-1"}},
+        neither={"open one way": {"acl": acl("aws.subnet-isolate", ISOLATE, 2)}},
     ),
     "host.process-pause": Example(
         {"host": "app-1", "service": "app", "lease_s": 60.0},

@@ -14,117 +14,65 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud_parts import EAST, WEST, Cloud, until
+from aws_world import CASES, Case, World, built
+from cloud_parts import EAST, WEST, until
 
 from drkit import testing
-from drkit.catalog import Action
+from drkit.chaos.awslease import Call, wanted
+from drkit.chaos.faults._acl import first_of
 from drkit.chaos.faults.aws_database_failover import failover
 from drkit.chaos.faults.aws_instance_stop import InstanceState, stop
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
-from drkit.chaos.leases import faults
+from drkit.chaos.leases import faults, undone
 from drkit.context import Context
 from drkit.errors import Refused, StepFailed
 from drkit.model.environment import Environment, Site
-from drkit.model.faults import Markers, Nothing
+from drkit.model.faults import Markers, Nothing, fault_key
 from drkit.model.observation import State
 from drkit.sandbox.parts._schedules import CALLER
 
-
-def environment(urls: dict[str, str]) -> Environment:
-    sites = tuple(Site(name=region, kind="region", aws_endpoint=url) for region, url in urls.items())
-    return Environment(name="test", kind="staging", account="x", sites=sites, state_store="file:///nowhere")
-
-
-@dataclass
-class World:
-    """A network with an instance, and contexts of runs in it."""
-
-    cloud: Cloud
-    instance: str
-    group: str
-    subnet: str
-
-    def context(self, **given: Any) -> Context:
-        urls = {region: self.cloud.url(region) for region in (EAST, WEST)}
-        return testing.context(environment(urls), source=EAST, target=WEST, **given)
-
-    def target(self, fault: Action[Any, Any]) -> dict[str, str]:
-        names = {stop.name: ("instance", self.instance), cut.name: ("group", self.group)}
-        name, value = names.get(fault.name, ("subnet", self.subnet))
-        return {"site": WEST, name: value}
-
-    def seen(self, fault: Action[Any, Any]) -> Any:
-        """What a plain client sees at the fault's target."""
-        ec2 = self.cloud.client("ec2", WEST)
-        if fault is stop:
-            found = ec2.describe_instances(InstanceIds=[self.instance])
-            return found["Reservations"][0]["Instances"][0]["State"]["Name"]
-        if fault is cut:
-            return ec2.describe_security_groups(GroupIds=[self.group])["SecurityGroups"][0]["IpPermissions"]
-        asked = [{"Name": "association.subnet-id", "Values": [self.subnet]}]
-        entries = ec2.describe_network_acls(Filters=asked)["NetworkAcls"][0]["Entries"]
-        return sorted((e["RuleNumber"], e["RuleAction"], e["Egress"]) for e in entries)
-
-    def schedules(self) -> list[str]:
-        return [one["Name"] for one in self.cloud.client("scheduler", WEST).list_schedules()["Schedules"]]
-
-
-BROKEN: dict[str, Any] = {
-    "aws.instance-stop": lambda seen: seen == "stopped",
-    "aws.security-group-cut": lambda seen: seen == [],
-    "aws.subnet-isolate": lambda seen: [e[:2] for e in seen if e[0] < 3] == [(1, "deny")] * 2 + [(2, "deny")] * 2,
-}
-EACH = pytest.mark.parametrize("fault", [stop, cut, isolate], ids=lambda fault: fault.name)
+EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+STOP, CUT, ISOLATE = CASES[stop.name], CASES[cut.name], CASES[isolate.name]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
-        cloud = Cloud(stack, tmp_path_factory.mktemp("cloud"), ("ec2", "scheduler", "sts", "rds"))
-        ec2 = cloud.client("ec2", WEST)
-        vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
-        acl = ec2.create_network_acl(VpcId=vpc)["NetworkAcl"]["NetworkAclId"]
-        asked = [{"Name": "association.subnet-id", "Values": [subnet]}]
-        (old,) = ec2.describe_network_acls(Filters=asked)["NetworkAcls"][0]["Associations"]
-        ec2.replace_network_acl_association(AssociationId=old["NetworkAclAssociationId"], NetworkAclId=acl)
-        group = ec2.create_security_group(GroupName="web", Description="web", VpcId=vpc)["GroupId"]
-        for port, net in ((443, "0.0.0.0/0"), (5432, "10.9.0.0/16")):
-            ec2.authorize_security_group_ingress(
-                GroupId=group, IpProtocol="tcp", FromPort=port, ToPort=port, CidrIp=net
-            )
-        image = ec2.describe_images()["Images"][0]["ImageId"]
-        made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=subnet)["Instances"][0]
-        yield World(cloud, made["InstanceId"], group, subnet)
+        yield built(stack, tmp_path_factory.mktemp("cloud"))
 
 
-async def injected(world: World, ctx: Context, fault: Action[Any, Any], lease_s: float = 600.0) -> Any:
+async def injected(world: World, ctx: Context, case: Case, lease_s: float = 600.0) -> Any:
     """Inject it as the engine does; its parameters."""
-    p = fault.params.model_validate({**world.target(fault), "lease_s": lease_s})
-    await fault(ctx, p, await fault.observe(ctx, p))
+    p = case.params(world, lease_s)
+    await case.fault(ctx, p, await case.fault.observe(ctx, p))
     return p
 
 
+async def healed(ctx: Context, case: Case, p: Any) -> None:
+    """Heal it as the engine does."""
+    assert case.fault.heal is not None
+    await case.fault.heal(ctx, p, await case.fault.observe(ctx, p))
+
+
 @EACH
-async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(world: World, fault: Action[Any, Any]) -> None:
+async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(world: World, case: Case) -> None:
     told: list[Any] = []
     ctx = replace(world.context(step="inject"), tell=told.append)
-    before = world.seen(fault)
-    p = await injected(world, ctx, fault)
-    assert BROKEN[fault.name](world.seen(fault)) and not BROKEN[fault.name](before)
-    assert fault.state(p, await fault.observe(ctx, p)) is State.HOLDS
+    before = case.seen(world)
+    p = await injected(world, ctx, case)
+    assert case.broken(case.seen(world)) and not case.broken(before)
+    assert case.fault.state(p, await case.fault.observe(ctx, p)) is State.HOLDS
     (left,) = (await faults(ctx, Nothing())).markers
-    assert (left.fault, left.params, left.step, left.state) == (fault.name, p.model_dump(), "inject", "armed")
-    assert left.expires_in_s is not None and 590 < left.expires_in_s <= 600
-    await injected(world, ctx, fault)  # the same step adopts it
+    assert (left.fault, left.params, left.step, left.state) == (case.fault.name, p.model_dump(), "inject", "armed")
+    assert left.expires_in_s is not None and 590 < left.expires_in_s <= 600 and left.why is None
+    await injected(world, ctx, case)  # the same step adopts it
     with pytest.raises(Refused, match="injected already, by inject of test"):
-        await injected(world, world.context(run="another"), fault)
-    assert fault.heal is not None
+        await injected(world, world.context(run="another"), case)
     # From another machine: what is left says everything that is needed.
-    await fault.heal(replace(ctx, step="heal"), fault.params.model_validate(left.params), await fault.observe(ctx, p))
-    assert world.seen(fault) == before
-    assert fault.state(p, await fault.observe(ctx, p)) is State.ABSENT
+    await healed(replace(ctx, step="heal"), case, case.fault.params.model_validate(left.params))
+    assert case.seen(world) == before
+    assert case.fault.state(p, await case.fault.observe(ctx, p)) is State.ABSENT
     assert (await faults(ctx, Nothing())).markers == () and world.schedules() == []
     assert [(f.id, f.state) for f in told][:2] == [("inject", "armed"), ("inject", "injected")]
     assert (told[-1].id, told[-1].state, told[-1].detail["by"]) == ("inject", "healed", "drkit")
@@ -132,74 +80,136 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(world: World
 
 
 async def test_a_rule_that_somebody_restored_keeps_no_other_rule_from_coming_back(world: World) -> None:
-    ctx, before = world.context(step="inject"), world.seen(cut)
-    p = await injected(world, ctx, cut)
-    world.cloud.client("ec2", WEST).authorize_security_group_ingress(
-        GroupId=world.group, IpProtocol="tcp", FromPort=443, ToPort=443, CidrIp="0.0.0.0/0"
+    ctx, before = world.context(step="inject"), CUT.seen(world)
+    p = await injected(world, ctx, CUT)
+    world.client("ec2").authorize_security_group_ingress(
+        GroupId=world.names["group"], IpProtocol="tcp", FromPort=443, ToPort=443, CidrIp="0.0.0.0/0"
     )
-    assert cut.heal is not None
-    await cut.heal(ctx, p, await cut.observe(ctx, p))
-    assert sorted(world.seen(cut), key=str) == sorted(before, key=str) and len(before) == 2
+    await healed(ctx, CUT, p)
+    assert sorted(CUT.seen(world), key=str) == sorted(before, key=str) and len(before) == 2
     assert world.schedules() == []
     await ctx.providers.aclose()
 
 
+async def test_a_rule_that_somebody_put_in_the_place_of_ours_is_left_alone(world: World) -> None:
+    ctx, ec2, before = world.context(step="inject"), world.client("ec2"), ISOLATE.seen(world)
+    p = await injected(world, ctx, ISOLATE)
+    number = ISOLATE.seen(world)[0][0]
+    theirs = {"NetworkAclId": world.names["acl"], "RuleNumber": number, "Egress": False}
+    says = {"Protocol": "6", "RuleAction": "deny", "CidrBlock": "0.0.0.0/0", "PortRange": {"From": 22, "To": 22}}
+    ec2.replace_network_acl_entry(**theirs, **says)
+    assert ISOLATE.broken(ISOLATE.seen(world))  # by its number and verdict alone it could be ours
+    await healed(ctx, ISOLATE, p)
+    try:
+        assert [one for one in ISOLATE.seen(world) if one not in before] == [(number, "deny", False)]
+        assert world.schedules() == [] and (await faults(ctx, Nothing())).markers == ()
+    finally:
+        ec2.delete_network_acl_entry(**theirs)
+    await ctx.providers.aclose()
+
+
 INJECTOR = """
-import asyncio, sys
+import anyio, sys
 sys.path.insert(0, {tests!r})
-import test_aws_faults as t
+import aws_world as w
 from drkit import testing
 
-async def main():
-    ctx = testing.context(t.environment({urls!r}), source=t.EAST, target=t.WEST, run="killed")
-    fault = {{f.name: f for f in (t.stop, t.cut, t.isolate)}}[{name!r}]
-    p = fault.params.model_validate({params!r})
+async def injected(ctx, name, params):
+    fault = w.CASES[name].fault
+    p = fault.params.model_validate(params)
     await fault(ctx, p, await fault.observe(ctx, p))
-    print("injected", flush=True)
-    await asyncio.sleep(60)
 
-asyncio.run(main())
+async def main():
+    ctx = testing.context(w.environment({urls!r}), source=w.EAST, target=w.WEST, run="killed")
+    async with anyio.create_task_group() as group:
+        for name, params in {params!r}.items():
+            group.start_soon(injected, ctx, name, params)
+    print("injected", flush=True)
+    await anyio.sleep(60)
+
+anyio.run(main)
 """
 
 
-@EACH
-def test_a_fault_heals_by_its_lease_when_drkit_is_killed(world: World, fault: Action[Any, Any]) -> None:
-    before, since = world.seen(fault), world.cloud.calls_so_far()
-    urls = {region: world.cloud.url(region) for region in (EAST, WEST)}
-    params = {**world.target(fault), "lease_s": 3.0}
-    text = INJECTOR.format(tests=str(Path(__file__).parent), urls=urls, name=fault.name, params=params)
+def test_faults_heal_by_their_leases_when_drkit_is_killed(world: World) -> None:
+    before = {name: case.seen(world) for name, case in CASES.items()}
+    since = world.cloud.calls_so_far()
+    params = {name: case.params(world).model_dump() for name, case in CASES.items()}
+    text = INJECTOR.format(tests=str(Path(__file__).parent), urls=world.urls, params=params)
     child = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "injected\n"
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
-    assert BROKEN[fault.name](world.seen(fault))
-    schedule = world.cloud.client("scheduler", WEST).get_schedule(Name=world.schedules()[0])
-    at = datetime.strptime(schedule["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC).timestamp()
-    until(lambda: world.seen(fault) == before, 6.0)
-    late_s = time.time() - at
-    print(f"{fault.name}: {late_s:.3f} s after its lease's end")
-    assert 0 <= late_s < 1.5
-    until(lambda: not world.schedules(), 1.0)
+    assert all(case.broken(case.seen(world)) for case in CASES.values())
+    due = {name: world.bring_forward(name) for name in world.schedules()}
+    first, last = min(due.values()), max(due.values())
+    for name, case in CASES.items():
+        until(lambda case=case, name=name: case.seen(world) == before[name])  # type: ignore[misc]
+    assert time.time() >= first
+    print(f"all healed {time.time() - last:.3f} s after the last lease's end")
+    # What is over and done is no leftover, and in nobody's way; whoever comes next takes it away.
     made = [c["operation"] for c in world.cloud.admin(f"/calls?since={since}")["calls"] if c["caller"] == CALLER]
-    inverse = {"aws.instance-stop": ["StartInstances"], "aws.security-group-cut": ["AuthorizeSecurityGroupIngress"] * 2}
-    assert made == inverse.get(fault.name, ["DeleteNetworkAclEntry"] * 4)
+    assert sorted(made) == sorted(op for case in CASES.values() for op in case.inverse)
+    assert sorted(world.schedules()) == sorted(due)
+
+
+async def test_what_is_over_and_done_is_no_leftover_and_goes_with_the_next_injection(world: World) -> None:
+    ctx = world.context(run="next")
+    assert world.schedules() != [], "what the test before has left"
+    assert (await faults(ctx, Nothing())).markers == ()
+    for case in CASES.values():
+        await healed(ctx, case, await injected(world, ctx, case))
+    assert world.schedules() == []
+    await ctx.providers.aclose()
+
+
+async def test_a_lease_that_aws_gave_up_is_overdue_and_healed_by_hand(world: World) -> None:
+    ctx, before = world.context(step="inject"), ISOLATE.seen(world)
+    p = await injected(world, ctx, ISOLATE)
+    world.cloud.set(WEST, "503", service="ec2")
+    try:
+        for name in world.schedules():
+            world.bring_forward(name, MaximumRetryAttempts=0, MaximumEventAgeInSeconds=60)
+        log = next(world.cloud.folder.glob("aws-*.log"))
+        until(lambda: log.read_text().count("given up") == len(ISOLATE.inverse))
+        (dark,) = (await faults(ctx, Nothing())).markers  # EC2 does not answer: it may be there still
+        assert dark.state == "overdue" and dark.why is not None and "cannot be told" in dark.why
+    finally:
+        world.cloud.set(WEST)
+    (left,) = (await faults(ctx, Nothing())).markers
+    assert (left.state, left.expires_in_s) == ("overdue", None)
+    assert left.why is not None and "ec2:DeleteNetworkAclEntry was due" in left.why and "is not done" in left.why
+    with pytest.raises(Refused, match="injected already"):
+        await injected(world, world.context(run="another"), ISOLATE)
+    await healed(ctx, ISOLATE, p)
+    assert ISOLATE.seen(world) == before
+    assert world.schedules() == [] and (await faults(ctx, Nothing())).markers == ()
+    await ctx.providers.aclose()
+
+
+def test_after_a_day_aws_has_given_up() -> None:
+    open = wanted("k", datetime.now(UTC), [Call("ec2", "StartInstances", {})] * 2, {})
+    assert "AWS begins up to a minute late" in undone(open, 30.0)
+    assert undone(open, 90_000.0).startswith(
+        "ec2:StartInstances was due 25:00:00 ago and is not done: AWS has given up"
+    )
 
 
 @EACH
-async def test_without_a_lease_nothing_is_injected(world: World, fault: Action[Any, Any]) -> None:
-    before, ctx = world.seen(fault), world.context()
-    p = fault.params.model_validate(world.target(fault))
-    seen = await fault.observe(ctx, p)
+async def test_without_a_lease_nothing_is_injected(world: World, case: Case) -> None:
+    before, ctx = case.seen(world), world.context()
+    p = case.params(world)
+    seen = await case.fault.observe(ctx, p)
     world.cloud.set(WEST, "503", service="sts")
     try:
         with pytest.raises(Refused, match="lease cannot be armed") as refused:
-            await fault(ctx, p, seen)
+            await case.fault(ctx, p, seen)
     finally:
         world.cloud.set(WEST)
     assert "Nothing was injected." in refused.value.message
-    assert world.seen(fault) == before and world.schedules() == []
+    assert case.seen(world) == before and world.schedules() == []
     await ctx.providers.aclose()
 
 
@@ -213,32 +223,70 @@ class Over:
 async def test_whoever_holds_the_environment_no_longer_injects_nothing(world: World) -> None:
     ctx = replace(world.context(), lease=Over())
     with pytest.raises(Refused, match="lease of the environment is over"):
-        await injected(world, ctx, stop, lease_s=1.0)
-    assert world.seen(stop) == "running"
-    until(lambda: not world.schedules())
+        await injected(world, ctx, STOP)
+    assert STOP.seen(world) == "running" and world.schedules() == []
+    await ctx.providers.aclose()
+
+
+@dataclass
+class Frozen:
+    """A clock of a process that is stopped for twenty minutes once it has looked so often."""
+
+    looks: int
+
+    def monotonic(self) -> float:
+        self.looks -= 1
+        return 0.0 if self.looks >= 0 else 1200.0
+
+    wall = monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing waits here")
+
+
+async def test_whoever_was_frozen_until_its_lease_was_over_sends_nothing(world: World) -> None:
+    before, since = ISOLATE.seen(world), world.cloud.calls_so_far()
+    ctx = replace(world.context(), clock=Frozen(1))
+    with pytest.raises(Refused, match="its lease is over; nothing was injected"):
+        await injected(world, ctx, ISOLATE)
+    sent = [call["operation"] for call in world.cloud.admin(f"/calls?since={since}")["calls"]]
+    assert not {"CreateNetworkAclEntry", "DeleteNetworkAclEntry"} & set(sent)
+    assert ISOLATE.seen(world) == before and world.schedules() == []
+    await ctx.providers.aclose()
+
+
+@pytest.mark.parametrize("looks", [2, 5], ids=["between two calls", "after the last call"])
+async def test_what_was_late_is_taken_back(world: World, looks: int) -> None:
+    before, since = ISOLATE.seen(world), world.cloud.calls_so_far()
+    ctx = replace(world.context(), clock=Frozen(looks))
+    with pytest.raises(StepFailed, match=r"its lease (is|was) over.* It was taken back") as late:
+        await injected(world, ctx, ISOLATE)
+    sent = [call["operation"] for call in world.cloud.admin(f"/calls?since={since}")["calls"]]
+    assert late.value.world == "untouched" and sent.count("CreateNetworkAclEntry") == looks - 1
+    assert ISOLATE.seen(world) == before and world.schedules() == []
     await ctx.providers.aclose()
 
 
 async def test_what_is_so_already_is_no_fault_of_ours_to_undo(world: World) -> None:
-    ctx, ec2 = world.context(), world.cloud.client("ec2", WEST)
-    ec2.stop_instances(InstanceIds=[world.instance])
+    ctx, ec2 = world.context(), world.client("ec2")
+    ec2.stop_instances(InstanceIds=[world.names["instance"]])
     try:
         with pytest.raises(Refused, match="so already"):
-            await injected(world, ctx, stop)
+            await injected(world, ctx, STOP)
         assert world.schedules() == []
     finally:
-        ec2.start_instances(InstanceIds=[world.instance])
+        ec2.start_instances(InstanceIds=[world.names["instance"]])
     await ctx.providers.aclose()
 
 
 async def test_a_subnet_whose_acl_guards_another_is_not_cut_off(world: World) -> None:
-    ctx, ec2 = world.context(), world.cloud.client("ec2", WEST)
-    p = isolate.params.model_validate(world.target(isolate))
+    ctx, ec2 = world.context(), world.client("ec2")
+    p = ISOLATE.params(world)
     shared = (await isolate.observe(ctx, p)).model_copy(update={"others": ("subnet-other",)})
     with pytest.raises(Refused, match="guards subnet-other too"):
         await isolate(ctx, p, shared)
-    assert world.schedules() == [] and not BROKEN[isolate.name](world.seen(isolate))
-    assert ec2.describe_subnets(SubnetIds=[world.subnet])["Subnets"]
+    assert world.schedules() == [] and not ISOLATE.broken(ISOLATE.seen(world))
+    assert ec2.describe_subnets(SubnetIds=[world.names["subnet"]])["Subnets"]
     await ctx.providers.aclose()
 
 
@@ -253,14 +301,17 @@ async def test_an_injection_that_is_denied_is_taken_back_with_its_lease(world: W
 
 
 async def test_what_is_refused_half_way_is_taken_back(world: World) -> None:
-    ctx, ec2, before = world.context(), world.cloud.client("ec2", WEST), world.seen(isolate)
-    p = isolate.params.model_validate(world.target(isolate))
+    ctx, ec2, before = world.context(), world.client("ec2"), ISOLATE.seen(world)
+    p = ISOLATE.params(world)
     seen = await isolate.observe(ctx, p)
-    rule = {"NetworkAclId": seen.acl, "RuleNumber": 2, "Egress": True}
+    second = first_of(fault_key(isolate.name, p)) + 1
+    rule = {"NetworkAclId": world.names["acl"], "RuleNumber": second, "Egress": True}
     ec2.create_network_acl_entry(**rule, Protocol="-1", RuleAction="allow", CidrBlock="10.0.0.0/8")  # made meanwhile
     with pytest.raises(StepFailed, match="taken back"):
         await isolate(ctx, p, seen)
-    assert world.seen(isolate) == before and world.schedules() == []
+    assert [one for one in ISOLATE.seen(world) if one not in before] == [(second, "allow", True)]
+    assert world.schedules() == []
+    ec2.delete_network_acl_entry(**rule)
     await ctx.providers.aclose()
 
 
@@ -274,7 +325,7 @@ async def test_nothing_is_injected_where_leftovers_would_not_look() -> None:
 
 
 async def test_a_failover_moves_the_writer_and_is_seen_to(world: World) -> None:
-    ctx, rds = world.context(), world.cloud.client("rds", WEST)
+    ctx, rds = world.context(), world.client("rds")
     made = {"Engine": "aurora-postgresql"}
     rds.create_db_cluster(DBClusterIdentifier="shop", MasterUsername="shop", MasterUserPassword="-" * 12, **made)
     for name in ("shop-1", "shop-2"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from drkit.catalog import probe
-from drkit.chaos.onaws import AwsFault, Call, Change, OnAws, aws_fault
+from drkit.chaos.awslease import Call
+from drkit.chaos.onaws import AwsFault, Change, OnAws, Seen, aws_fault
 from drkit.context import Context
 from drkit.errors import Unobservable
-from drkit.model.observation import Observation, State
+from drkit.model.observation import State
 from drkit.model.paper import Paper
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
@@ -19,7 +20,7 @@ class Instance(OnAws):
     """Its id, `i-…`."""
 
 
-class InstanceState(Observation):
+class InstanceState(Seen):
     """What EC2 says of an instance."""
 
     state: str

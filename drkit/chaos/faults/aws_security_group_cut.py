@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from drkit.catalog import probe
-from drkit.chaos.onaws import AwsFault, Call, Change, OnAws, aws_fault
+from drkit.chaos.awslease import Call
+from drkit.chaos.onaws import AwsFault, Change, OnAws, Seen, Standing, aws_fault
 from drkit.context import Context
 from drkit.errors import Unobservable
-from drkit.model.observation import Observation, State
+from drkit.model.observation import State
 from drkit.model.paper import Paper
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
@@ -25,11 +26,16 @@ class Group(OnAws):
     """Its id, `sg-…`."""
 
 
-class Ingress(Observation):
+class Ingress(Seen):
     """Whom a security group lets in."""
 
     rules: tuple[dict[str, Json], ...]
     """Its `IpPermissions`, without what is empty."""
+
+    def standing(self, call: Call) -> Standing:
+        """Each source is back by itself."""
+        wanted = call.input["IpPermissions"]
+        return "gone" if isinstance(wanted, list) and wanted[0] in list(apart(self.rules)) else "ours"
 
 
 @probe("aws.security-group", plane="control")

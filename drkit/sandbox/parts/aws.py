@@ -118,15 +118,23 @@ class Cloud:
         except NotImplementedError as error:
             return _not_implemented(call, str(error))
         except Exception as error:  # noqa: BLE001 (a defect of moto must not look like an outage of the region)
+            if (code := _UNWORDED.get((call.operation, type(error)))) is not None:
+                return _error(call, 400, code, "moto has no words for it")
             traceback.print_exc()
             return _error(call, 500, "InternalFailure", f"moto failed: {type(error).__name__}: {error}")
-        status, headers = captured[0]
-        code = int(status.split()[0])
+        line, headers = captured[0]
+        status = int(line.split()[0])
         kept = {name: value for name, value in headers if name.lower() != "connection"}
         content_type = kept.pop("Content-Type", "")
-        if content_type.startswith("text/html") and code in (404, 405, 500) and call.service != "s3":
+        if content_type.startswith("text/html") and status in (404, 405, 500) and call.service != "s3":
             return _not_implemented(call, "no such API here")
-        return Reply(code, body, content_type, kept)
+        return Reply(status, body, content_type, kept)
+
+
+_UNWORDED: Mapping[tuple[str, type[Exception]], str] = {
+    ("DeleteNetworkAclEntry", StopIteration): "InvalidNetworkAclEntry.NotFound",
+}
+"""What AWS answers where moto falls over its own search."""
 
 
 def _is_own_polling(call: Call, status: int | str) -> bool:

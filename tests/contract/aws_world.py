@@ -1,0 +1,145 @@
+"""A made-up account in the sandbox's cloud, and every fault in AWS with what a plain client sees of its target."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cloud_parts import EAST, WEST, Cloud
+
+from drkit import testing
+from drkit.catalog import Action
+from drkit.chaos.faults.aws_instance_stop import stop
+from drkit.chaos.faults.aws_security_group_cut import cut
+from drkit.chaos.faults.aws_subnet_isolate import isolate
+from drkit.context import Context
+from drkit.model.environment import Environment, Site
+
+SERVICES = ("ec2", "scheduler", "sts", "rds")
+
+
+def environment(urls: dict[str, str]) -> Environment:
+    sites = tuple(Site(name=region, kind="region", aws_endpoint=url) for region, url in urls.items())
+    return Environment(name="test", kind="staging", account="x", sites=sites, state_store="file:///nowhere")
+
+
+@dataclass
+class World:
+    """The account, and contexts of runs in it."""
+
+    cloud: Cloud
+    names: dict[str, str] = field(default_factory=dict)
+    """What was made, by what it is."""
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return {region: self.cloud.url(region) for region in (EAST, WEST)}
+
+    def context(self, **given: Any) -> Context:
+        return testing.context(environment(self.urls), source=EAST, target=WEST, **given)
+
+    def client(self, service: str) -> Any:
+        return self.cloud.client(service, WEST)
+
+    def schedules(self) -> list[str]:
+        return [one["Name"] for one in self.client("scheduler").list_schedules()["Schedules"]]
+
+    def bring_forward(self, name: str, **retry: int) -> float:
+        """Make a schedule due within the second after the next; its instant. `retry`: how long AWS is to try."""
+        known = self.client("scheduler").get_schedule(Name=name)
+        at = math.ceil(time.time()) + 1
+        if retry:
+            known["Target"]["RetryPolicy"] = retry
+        asked = {key: known[key] for key in ("Name", "Description", "FlexibleTimeWindow", "Target", "State")}
+        expression = datetime.fromtimestamp(at, UTC).strftime("at(%Y-%m-%dT%H:%M:%S)")
+        self.client("scheduler").update_schedule(**asked, ScheduleExpression=expression)
+        return at
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, what it is pointed at, and what a plain client sees there."""
+
+    fault: Action[Any, Any]
+    target: Callable[[World], dict[str, str]]
+    seen: Callable[[World], Any]
+    broken: Callable[[Any], bool]
+    inverse: tuple[str, ...]
+    """Operations that its lease carries out, as the gateway writes them down."""
+
+    def params(self, world: World, lease_s: float = 600.0) -> Any:
+        return self.fault.params.model_validate({"site": WEST, "lease_s": lease_s, **self.target(world)})
+
+
+def instance_state(world: World) -> Any:
+    found = world.client("ec2").describe_instances(InstanceIds=[world.names["instance"]])
+    return found["Reservations"][0]["Instances"][0]["State"]["Name"]
+
+
+def let_in(world: World) -> Any:
+    (group,) = world.client("ec2").describe_security_groups(GroupIds=[world.names["group"]])["SecurityGroups"]
+    return group["IpPermissions"]
+
+
+def guarding(world: World, subnet: str) -> list[tuple[int, str, bool]]:
+    asked = [{"Name": "association.subnet-id", "Values": [world.names[subnet]]}]
+    (acl,) = world.client("ec2").describe_network_acls(Filters=asked)["NetworkAcls"]
+    return sorted((e["RuleNumber"], e["RuleAction"], e["Egress"]) for e in acl["Entries"])
+
+
+def shut(entries: list[tuple[int, str, bool]]) -> bool:
+    """The first four rules deny, each way twice."""
+    first = entries[:4]
+    return all(one[1] == "deny" and one[0] < 100 for one in first) and [one[2] for one in first] == [False, True] * 2
+
+
+CASES = {
+    case.fault.name: case
+    for case in (
+        Case(
+            stop, lambda w: {"instance": w.names["instance"]}, instance_state, lambda s: bool(s == "stopped"),
+            ("StartInstances",),
+        ),
+        Case(
+            cut, lambda w: {"group": w.names["group"]}, let_in, lambda s: bool(s == []),
+            ("AuthorizeSecurityGroupIngress",) * 2,
+        ),
+        Case(
+            isolate, lambda w: {"subnet": w.names["subnet"]}, lambda w: guarding(w, "subnet"), shut,
+            ("DeleteNetworkAclEntry",) * 4,
+        ),
+    )
+}  # fmt: skip
+
+
+def built(stack: ExitStack, folder: Path) -> World:
+    """The account with all that the cases are pointed at."""
+    world = World(Cloud(stack, folder, SERVICES))
+    ec2 = world.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    world.names["vpc"] = vpc
+    world.names["subnet"], world.names["acl"] = subnet(ec2, vpc, "10.9.1.0/24", "us-west-2a")
+    group = ec2.create_security_group(GroupName="web", Description="web", VpcId=vpc)["GroupId"]
+    for port, net in ((443, "0.0.0.0/0"), (5432, "10.9.0.0/16")):
+        ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=port, ToPort=port, CidrIp=net)
+    world.names["group"] = group
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=world.names["subnet"])["Instances"][0]
+    world.names["instance"] = made["InstanceId"]
+    return world
+
+
+def subnet(ec2: Any, vpc: str, net: str, zone: str) -> tuple[str, str]:
+    """A subnet with a network ACL of its own: their ids."""
+    made = ec2.create_subnet(VpcId=vpc, CidrBlock=net, AvailabilityZone=zone)["Subnet"]["SubnetId"]
+    acl = ec2.create_network_acl(VpcId=vpc)["NetworkAcl"]["NetworkAclId"]
+    asked = [{"Name": "association.subnet-id", "Values": [made]}]
+    (old,) = ec2.describe_network_acls(Filters=asked)["NetworkAcls"][0]["Associations"]
+    ec2.replace_network_acl_association(AssociationId=old["NetworkAclAssociationId"], NetworkAclId=acl)
+    return made, acl
