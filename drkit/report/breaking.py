@@ -29,8 +29,14 @@ def faults(run: RunLike, rows: Sequence[Row]) -> Iterable[ReportFault]:
             injected_at=_at(run, step.started_t) if injected else None,  # before it can have had an effect
             reverted_at=_at(run, heal.finished_t) if heal is not None and healed else at,
             reverted_by=(by if by in ("drkit", "lease", "sweep") else None) if healed or fact is not None else None,
-            verified_clean=healed or (step.plan.id, "clean") in told if injected else None,
+            verified_clean=_clean(step, healed or (step.plan.id, "clean") in told) if injected else None,
+            simulated=step.plan.simulated,
         )
+
+
+def _clean(step: StepLike, clean: bool) -> bool | None:
+    """Where nothing real was broken, nothing was measured; what was not even taken back is left all the same."""
+    return None if clean and step.plan.simulated is not None else clean
 
 
 def hypothesis(run: RunLike, rows: Sequence[Row]) -> Hypothesis | None:

@@ -70,7 +70,7 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
         makespan_seconds=critical.makespan_s,
         critical_path_seconds=critical.seconds,
         faults=faults,
-        leaks=tuple(f.id for f in faults if f.injected_at and not f.verified_clean and run.outcome is not None),
+        leaks=tuple(f.id for f in faults if f.verified_clean is False and run.outcome is not None),
         evidence=_evidence(rows, findings),
         verdict="",
         summary="",

@@ -140,6 +140,9 @@ class ReportFault(Part):
     reverted_at: str | None
     reverted_by: Literal["drkit", "lease", "sweep"] | None
     verified_clean: bool | None
+    """Null: it was not injected, or nothing real was broken."""
+    simulated: str | None
+    """Why nothing real was broken; null: it was."""
 
 
 class Override(Part):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from drkit.report.contract import Hypothesis
+from drkit.report.contract import Hypothesis, ReportFault
 from drkit.report.story import StepStory, Story
 from drkit.report.wording import clock, count, day, kept, seconds, took
 
@@ -42,9 +42,7 @@ def _lines(story: Story) -> Iterator[str]:
     )
     yield from _section("Who approved what", _approvals(story))
     if report.faults:
-        rows = (
-            (f.id, f.fault, f.injected_at or "-", f.reverted_at or "not", _yes(f.verified_clean)) for f in report.faults
-        )
+        rows = ((f.id, f.fault, f.injected_at or "-", f.reverted_at or "not", _clean(f)) for f in report.faults)
         yield from _section("Faults", _table(("id", "fault", "injected", "reverted", "verified clean"), rows))
     if report.data_loss.lost_ids:
         ids = ", ".join(f"`{id}`" for id in report.data_loss.lost_ids)
@@ -167,6 +165,10 @@ def _plain(text: str) -> str:
 
 def _objective(of: float | None) -> str:
     return "none set" if of is None else seconds(of)
+
+
+def _clean(fault: ReportFault) -> str:
+    return fault.simulated if fault.verified_clean is None and fault.simulated else _yes(fault.verified_clean)
 
 
 def _yes(met: bool | None) -> str:

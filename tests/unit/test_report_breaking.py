@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from engine_fakes import Folding, order, step
 
 from drkit.model import events as e
 from drkit.model.events import Row
-from drkit.report.breaking import abort, hypothesis
+from drkit.report.breaking import abort, faults, hypothesis
 
 
 def drill() -> tuple[Folding, list[Row]]:
@@ -83,3 +84,21 @@ def test_a_stop_before_anything_was_broken_has_nothing_to_measure() -> None:
     take(fold, rows, order("abort"))
     told = abort(fold.state, rows)
     assert told is not None and told.latency_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("simulated", "healed", "clean"),
+    [(None, True, True), (None, False, False), ("counted, not booted", True, None), ("counted", False, False)],
+)
+def test_where_nothing_real_was_broken_nothing_is_verified(
+    simulated: str | None, healed: bool, clean: bool | None
+) -> None:
+    fault = step("break").model_copy(update={"part": "inject", "simulated": simulated})
+    heal = step("heal-break", "break").model_copy(update={"part": "heal", "heals": "break"})
+    fold = Folding(fault, heal)
+    fold.whole("break")
+    if healed:
+        fold.whole("heal-break")
+    (told,) = faults(fold.state, [])
+    assert told.injected_at is not None
+    assert (told.verified_clean, told.simulated) == (clean, simulated)
