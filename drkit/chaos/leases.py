@@ -57,7 +57,7 @@ async def _marked(
         assert isinstance(entry, Action)  # no other entry has a lease
         params = entry.params.model_validate(said["params"])
         seen = await entry.observe(ctx, params)
-        open = [one for one in lease if standing(entry, params, one.call, seen) == "ours"]
+        open = [one for one in lease if standing(entry, params, one.call, seen) in ("ours", "changed")]
     except (DrkitError, ValidationError) as error:
         return marker(site, lease[0], now, f"it cannot be told whether it is healed ({error})")
     return marker(site, lease[0], now, undone(open, due_s)) if open else None

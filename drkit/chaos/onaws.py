@@ -34,8 +34,9 @@ MARGIN_S: Final = 2.0
 #: What the inverse of an inverse is answered with: it is so already.
 _SO_ALREADY: Final = frozenset({"InvalidPermission.Duplicate", "InvalidNetworkAclEntry.NotFound"})
 
-Standing = Literal["ours", "gone", "theirs"]
-"""What an inverse call would undo is there as we made it, is not there, or is somebody else's by now."""
+Standing = Literal["ours", "gone", "theirs", "changed"]
+"""What an inverse call would undo is there as we made it, is not there, or is somebody else's by now. `changed`: it is
+there, and the call would undo what somebody else changed, too."""
 
 
 class OnAws(Params):
@@ -151,7 +152,7 @@ async def _over(ctx: Context, entry: Action[PT, OT], p: PT, armed: Sequence[Sche
     if any(one.at > now for one in armed):
         return False
     seen = await entry.observe(ctx, p)
-    return all(standing(entry, p, one.call, seen) != "ours" for one in armed) and await awslease.disarm(
+    return all(standing(entry, p, one.call, seen) in ("gone", "theirs") for one in armed) and await awslease.disarm(
         ctx, p.site, armed
     )
 
@@ -206,6 +207,11 @@ async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = Fal
         # Before its end a lease has undone nothing: what seems to be gone may only not be seen yet.
         if stands == "theirs" or (stands == "gone" and one.at <= now and not late):
             continue
+        if stands == "changed":
+            raise StepFailed(
+                f"{entry.name} in {p.site} is not healed: somebody changed more there meanwhile, which "
+                f"{one.call.operation} would undo.", world="changed", hint="drkit chaos leftovers",
+            )  # fmt: skip
         try:
             await awslease.send(ctx, p.site, one.call)
         except AwsError as error:

@@ -56,6 +56,9 @@ SIMULATED = {
     "aws.instance-stop": _METADATA + "instances are counted, none boots",
     "aws.security-group-cut": _METADATA + "no packet meets a security group",
     "aws.subnet-isolate": _METADATA + "no packet meets a network ACL",
+    "aws.zone-isolate": _METADATA + "no packet meets a network ACL",
+    "aws.health-check-invert": _METADATA + "DNS follows routing controls, not health checks",
+    "aws.replication-pause": _METADATA + "objects are copied by the sandbox's own replicator",
     "aws.database-failover": _METADATA + "the writer's name moves, there is no data",
     "vpn.prefer": "no BGP session is real; the connections tried from on-prem are",
 }

@@ -15,13 +15,16 @@ from cloud_parts import EAST, WEST, Cloud
 
 from drkit import testing
 from drkit.catalog import Action
+from drkit.chaos.faults.aws_health_check_invert import invert
 from drkit.chaos.faults.aws_instance_stop import stop
+from drkit.chaos.faults.aws_replication_pause import pause
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
+from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
 from drkit.context import Context
 from drkit.model.environment import Environment, Site
 
-SERVICES = ("ec2", "scheduler", "sts", "rds")
+SERVICES = ("ec2", "scheduler", "sts", "rds", "route53", "s3")
 
 
 def environment(urls: dict[str, str]) -> Environment:
@@ -99,6 +102,16 @@ def shut(entries: list[tuple[int, str, bool]]) -> bool:
     return all(one[1] == "deny" and one[0] < 100 for one in first) and [one[2] for one in first] == [False, True] * 2
 
 
+def inverted(world: World) -> Any:
+    found = world.client("route53").get_health_check(HealthCheckId=world.names["health_check"])
+    return found["HealthCheck"]["HealthCheckConfig"].get("Inverted", False)
+
+
+def replication(world: World) -> Any:
+    answer = world.client("s3").get_bucket_replication(Bucket=world.names["bucket"])
+    return answer["ReplicationConfiguration"]
+
+
 CASES = {
     case.fault.name: case
     for case in (
@@ -113,6 +126,20 @@ CASES = {
         Case(
             isolate, lambda w: {"subnet": w.names["subnet"]}, lambda w: guarding(w, "subnet"), shut,
             ("DeleteNetworkAclEntry",) * 4,
+        ),
+        Case(
+            isolate_zone, lambda w: {"zone": "us-west-2b", "vpc": w.names["vpc"]},
+            lambda w: [guarding(w, name) for name in ("b1", "b2")], lambda seen: all(shut(one) for one in seen),
+            ("DeleteNetworkAclEntry",) * 8,
+        ),
+        Case(
+            invert, lambda w: {"health_check": w.names["health_check"]}, inverted, lambda s: s is True,
+            ("POST /2013-04-01/healthcheck/{health_check}",),
+        ),
+        Case(
+            pause, lambda w: {"bucket": w.names["bucket"], "rule": "all"}, replication,
+            lambda seen: [rule["Status"] for rule in seen["Rules"]] == ["Disabled", "Enabled"],
+            ("PUT /{bucket}?replication",),
         ),
     )
 }  # fmt: skip
@@ -132,7 +159,29 @@ def built(stack: ExitStack, folder: Path) -> World:
     image = ec2.describe_images()["Images"][0]["ImageId"]
     made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=world.names["subnet"])["Instances"][0]
     world.names["instance"] = made["InstanceId"]
+    for name, net in (("b1", "10.9.2.0/24"), ("b2", "10.9.3.0/24")):
+        world.names[name], _ = subnet(ec2, vpc, net, "us-west-2b")
+    check = {"IPAddress": "10.9.1.4", "Port": 80, "Type": "HTTP", "ResourcePath": "/healthz"}
+    made = world.client("route53").create_health_check(CallerReference="test", HealthCheckConfig=check)
+    world.names["health_check"] = made["HealthCheck"]["Id"]
+    copied(world, world.client("s3"))
     return world
+
+
+def copied(world: World, s3: Any) -> None:
+    """A bucket with two rules of replication."""
+    versioned = {"VersioningConfiguration": {"Status": "Enabled"}}
+    for name in ("orders-west", "orders-copy"):
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": WEST})
+        s3.put_bucket_versioning(Bucket=name, **versioned)
+    to = {"Destination": {"Bucket": "arn:aws:s3:::orders-copy"}, "DeleteMarkerReplication": {"Status": "Disabled"}}
+    rules = [
+        {"ID": name, "Priority": n, "Status": "Enabled", "Filter": {"Prefix": prefix}, **to}
+        for n, (name, prefix) in enumerate((("all", ""), ("logs", "logs/")), start=1)
+    ]
+    whole = {"Role": "arn:aws:iam::123456789012:role/copies", "Rules": rules}
+    s3.put_bucket_replication(Bucket="orders-west", ReplicationConfiguration=whole)
+    world.names["bucket"] = "orders-west"
 
 
 def subnet(ec2: Any, vpc: str, net: str, zone: str) -> tuple[str, str]:

@@ -63,7 +63,14 @@ def acl(fault: str, params: dict[str, Any], rules: int = 4) -> dict[str, Any]:
     return {"id": "acl-1", "rules": made[:rules]}
 
 
+def copied(**rules: str) -> dict[str, Any]:
+    """How a bucket is replicated, by rules and their status."""
+    made = [{"ID": name, "Status": status} for name, status in rules.items()]
+    return {"configuration": {"Role": "r", "Rules": made}}
+
+
 ISOLATE: dict[str, Any] = {"site": "west", "subnet": "subnet-1"}
+ZONE: dict[str, Any] = {"site": "west", "zone": "us-west-2a"}
 PEERS = ["10.0.0.5", "10.2.0.0/16"]
 #: Parameters of the faults that are known at their target by what was asked for.
 USED: dict[str, dict[str, Any]] = {
@@ -85,6 +92,20 @@ FAULTS: dict[str, Example] = {
         {"site": "west", "cluster": "shop", "to": "shop-2"},
         injected={"writer": "shop-2", "status": "available"}, healed={"writer": "shop-1", "status": "available"},
         neither={"it is under way": {"writer": "shop-2", "status": "failing-over"}},
+    ),
+    "aws.health-check-invert": Example(
+        {"site": "west", "health_check": "hc-1"},
+        injected={"inverted": True, "version": 2}, healed={"inverted": False, "version": 3},
+    ),
+    "aws.replication-pause": Example(
+        {"site": "west", "bucket": "orders", "rule": "all"},
+        injected=copied(all="Disabled", logs="Enabled"), healed=copied(all="Enabled", logs="Disabled"),
+        neither={"the rule is gone": copied(logs="Disabled")},
+    ),
+    "aws.zone-isolate": Example(
+        ZONE, injected={"subnets": ["subnet-1"], "acls": [acl("aws.zone-isolate", ZONE)] * 2},
+        healed={"subnets": ["subnet-1"], "acls": [{"id": "acl-1"}] * 2},
+        neither={"one ACL is open": {"subnets": [], "acls": [acl("aws.zone-isolate", ZONE), {"id": "acl-2"}]}},
     ),
     "aws.instance-stop": Example(
         {"site": "west", "instance": "i-1", "lease_s": 60.0},
@@ -190,6 +211,9 @@ FAULTS: dict[str, Example] = {
 LOOKS: dict[str, list[dict[str, Any]]] = {
     "aws.faults": [{}],
     "aws.database-cluster": [{"site": "west", "cluster": "shop"}],
+    "aws.health-check": [{"site": "west", "health_check": "hc-1"}],
+    "aws.replication": [{"site": "west", "bucket": "orders", "rule": "all"}],
+    "aws.zone": [{"site": "west", "zone": "us-west-2a"}, {"site": "west", "zone": "us-west-2a", "vpc": "vpc-1"}],
     "aws.instance": [{"site": "west", "instance": "i-1"}],
     "aws.security-group": [{"site": "west", "group": "sg-1"}],
     "aws.subnet": [{"site": "west", "subnet": "subnet-1"}],

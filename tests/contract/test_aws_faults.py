@@ -22,8 +22,10 @@ from drkit.chaos.awslease import Call, wanted
 from drkit.chaos.faults._acl import first_of
 from drkit.chaos.faults.aws_database_failover import failover
 from drkit.chaos.faults.aws_instance_stop import InstanceState, stop
+from drkit.chaos.faults.aws_replication_pause import pause
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
+from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
 from drkit.chaos.leases import faults, undone
 from drkit.context import Context
 from drkit.errors import Refused, StepFailed
@@ -33,7 +35,7 @@ from drkit.model.observation import State
 from drkit.sandbox.parts._schedules import CALLER
 
 EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-STOP, CUT, ISOLATE = CASES[stop.name], CASES[cut.name], CASES[isolate.name]
+STOP, CUT, ISOLATE, PAUSE = (CASES[fault.name] for fault in (stop, cut, isolate, pause))
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,33 @@ async def test_a_rule_that_somebody_put_in_the_place_of_ours_is_left_alone(world
     await ctx.providers.aclose()
 
 
+async def test_a_configuration_that_somebody_changed_meanwhile_is_not_put_back_over_it(world: World) -> None:
+    ctx, s3, before = world.context(step="inject"), world.client("s3"), PAUSE.seen(world)
+    p = await injected(world, ctx, PAUSE)
+    theirs = {**before, "Rules": PAUSE.seen(world)["Rules"][:1]}  # somebody took the other rule away
+    s3.put_bucket_replication(Bucket=p.bucket, ReplicationConfiguration=theirs)
+    with pytest.raises(StepFailed, match="somebody changed more there meanwhile"):
+        await healed(ctx, PAUSE, p)
+    assert PAUSE.seen(world) == theirs and len(world.schedules()) == 1
+    mended = {**before, "Rules": before["Rules"][:1]}
+    s3.put_bucket_replication(Bucket=p.bucket, ReplicationConfiguration=mended)
+    await healed(ctx, PAUSE, p)  # nothing of ours is left: only the lease goes
+    assert PAUSE.seen(world) == mended and world.schedules() == []
+    s3.put_bucket_replication(Bucket=p.bucket, ReplicationConfiguration=before)
+    await ctx.providers.aclose()
+
+
+async def test_a_zone_whose_acl_guards_another_zone_is_not_cut_off(world: World) -> None:
+    ctx, case = world.context(), CASES[isolate_zone.name]
+    p = case.params(world)
+    seen = await case.fault.observe(ctx, p)
+    assert set(seen.subnets) == {world.names["b1"], world.names["b2"]}
+    with pytest.raises(Refused, match="outside us-west-2b"):
+        await case.fault(ctx, p, seen.model_copy(update={"subnets": seen.subnets[:1]}))
+    assert world.schedules() == [] and not case.broken(case.seen(world))
+    await ctx.providers.aclose()
+
+
 INJECTOR = """
 import anyio, sys
 sys.path.insert(0, {tests!r})
@@ -151,7 +180,7 @@ def test_faults_heal_by_their_leases_when_drkit_is_killed(world: World) -> None:
     print(f"all healed {time.time() - last:.3f} s after the last lease's end")
     # What is over and done is no leftover, and in nobody's way; whoever comes next takes it away.
     made = [c["operation"] for c in world.cloud.admin(f"/calls?since={since}")["calls"] if c["caller"] == CALLER]
-    assert sorted(made) == sorted(op for case in CASES.values() for op in case.inverse)
+    assert sorted(made) == sorted(op.format(**world.names) for case in CASES.values() for op in case.inverse)
     assert sorted(world.schedules()) == sorted(due)
 
 
