@@ -3,6 +3,9 @@
 GET  /status                             parts, links, outages
 GET  /faults                             outages that somebody injected, with their ends
 POST /outage      {region, lease_s?, meta?}  cut its links and kill its processes in one instant; it ends by itself
+GET  /troubles                           what the AWS API does to some calls
+POST /troubles/REGION     {...}          throttle calls or let them wait; ends by itself (`parts._trouble`)
+POST /troubles/KEY/end    {}
 POST /restore     {region}               mend the links, start its parts; a former primary stays fenced
 POST /links/NAME  {delay_s?, cut?, reset?}
 POST /replication {mode: sync|async}
@@ -58,8 +61,14 @@ class Control:
                 case "GET", ["status"]:
                     return answer(self.status())
                 case "GET", ["faults"]:
-                    shown = [lapse.shown() for lapse in self.supervisor.outages.values()]
-                    return answer({"faults": [one for one in shown if one is not None]})
+                    return answer({"faults": await self.faults()})
+                case "GET", ["troubles"]:
+                    return answer({"troubles": await self._troubles("GET", "troubles")})
+                case "POST", ["troubles", region] if region in REGIONS:
+                    trouble = {key: value for key, value in body.items() if key != "permit"}
+                    return answer({"troubles": await self._troubles("POST", f"regions/{region}/troubles", trouble)})
+                case "POST", ["troubles", key, "end"]:
+                    return answer({"troubles": await self._troubles("POST", f"troubles/{key}/end", {})})
                 case "POST", ["outage"]:
                     return answer(await self.outage(_region(body), body.get("lease_s"), body.get("meta")))
                 case "POST", ["restore"]:
@@ -95,6 +104,29 @@ class Control:
             "outages": sorted(self.supervisor.outages),
             "clock": clock(),
         }
+
+    async def faults(self) -> list[dict[str, Any]]:
+        """Outages and troubles that somebody injected, with their ends."""
+        shown = [lapse.shown() for lapse in self.supervisor.outages.values()]
+        troubles = await self._troubles("GET", "troubles")
+        return [
+            *(one for one in shown if one is not None),
+            *({"state": "injected", "expires_in_s": one["expires_in_s"], **one["meta"]} for one in troubles),
+        ]
+
+    async def _troubles(self, method: str, path: str, body: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Ask the AWS API about its troubles; they end with its process."""
+        part = self.supervisor.parts.get("aws")
+        if part is None or not part.running:
+            return []
+        try:
+            reply = await fetch(method, f"{part.ready['admin']['url']}/{path}", body, timeout_s=5)
+        except OSError as error:
+            raise DrkitError(f"aws does not answer: {error or type(error).__name__}") from error
+        if reply.status != 200:
+            raise DrkitError(f"aws answered {reply.status} to {method} {path}: {reply.json().get('error')}")
+        found: list[dict[str, Any]] = reply.json()["troubles"]
+        return found
 
     async def outage(self, region: str, lease_s: float | None, meta: dict[str, Any] | None) -> dict[str, Any]:
         """Black the region out; then let its cloud endpoints, whose processes live outside, refuse.

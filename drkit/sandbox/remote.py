@@ -33,9 +33,12 @@ class World:
         return _body(await self._ask())
 
     async def faults(self) -> list[dict[str, Any]]:
-        """Outages that somebody injected, with their ends."""
-        found = _body(await self._http.request("GET", f"{self._control}/faults", timeout_s=5))["faults"]
-        return list(found)
+        """Outages and troubles that somebody injected, with their ends."""
+        return await self._listed("faults")
+
+    async def troubles(self) -> list[dict[str, Any]]:
+        """What the AWS API does to some calls."""
+        return await self._listed("troubles")
 
     async def change(
         self, path: str, body: dict[str, Any], *, permit: Permit | None, timeout_s: float = 30
@@ -49,6 +52,13 @@ class World:
         if answer.status >= 400:
             raise StepFailed(f"The sandbox refused {path}: {_body(answer).get('error')}.", world="untouched")
         return _body(answer)
+
+    async def _listed(self, what: str) -> list[dict[str, Any]]:
+        answer = await self._http.request("GET", f"{self._control}/{what}", timeout_s=6)
+        body = _body(answer)
+        if answer.status >= 400:
+            raise Unobservable(f"The sandbox does not say which {what} there are: {body.get('error')}.")
+        return list(body[what])
 
     async def _ask(self) -> Answer:
         return await self._http.request("GET", f"{self._control}/status", timeout_s=5)

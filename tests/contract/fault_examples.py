@@ -74,6 +74,8 @@ ZONE: dict[str, Any] = {"site": "west", "zone": "us-west-2a"}
 PEERS = ["10.0.0.5", "10.2.0.0/16"]
 #: Parameters of the faults that are known at their target by what was asked for.
 USED: dict[str, dict[str, Any]] = {
+    "aws.api-latency": {"site": "west", "service": "ec2", "operation": "Describe*", "delay_s": 0.5},
+    "aws.api-throttle": {"site": "west", "service": "s3", "percent": 50},
     "host.cpu-load": {"host": "app-1", "cores": 2},
     "host.memory-fill": {"host": "app-1", "hold_mib": 64},
     "host.disk-fill": {"host": "app-1", "path": "/data", "leave_bytes": 2**20},
@@ -88,6 +90,13 @@ USED: dict[str, dict[str, Any]] = {
 }
 
 FAULTS: dict[str, Example] = {
+    "aws.api-latency": Example(
+        USED["aws.api-latency"],
+        injected={"keys": [key_of("aws.api-latency"), "other"]}, healed={"keys": ["other"]},
+    ),
+    "aws.api-throttle": Example(
+        USED["aws.api-throttle"], injected={"keys": [key_of("aws.api-throttle")]}, healed={"keys": []},
+    ),
     "aws.database-failover": Example(
         {"site": "west", "cluster": "shop", "to": "shop-2"},
         injected={"writer": "shop-2", "status": "available"}, healed={"writer": "shop-1", "status": "available"},
@@ -210,6 +219,7 @@ FAULTS: dict[str, Example] = {
 #: One use of every probe that only faults use.
 LOOKS: dict[str, list[dict[str, Any]]] = {
     "aws.faults": [{}],
+    "aws.api-troubles": [{"site": "west"}],
     "aws.database-cluster": [{"site": "west", "cluster": "shop"}],
     "aws.health-check": [{"site": "west", "health_check": "hc-1"}],
     "aws.replication": [{"site": "west", "bucket": "orders", "rule": "all"}],

@@ -8,6 +8,7 @@ Clients talk to a gateway (`http://127.1.1.x:port`) as they would to AWS. What a
 - A region is a region: a request signed for another one, or for a bucket that lives in another one, is turned away as
   AWS does it; moto itself would answer.
 - What moto does not implement comes as a clean AWS error `NotImplemented` (501), not as a page of HTML.
+- It can throttle calls of a service or let them wait, for as long as the trouble's own lease says (`_trouble`).
 - One-shot schedules of EventBridge Scheduler that call an API are really carried out, and survive whoever made them.
 - Every request is written down, but for the successful polling of the sandbox's own parts. So are the refused ones: a
   refused connection is accepted, its request read, and then reset. botocore fails at once (`ConnectionClosedError`),
@@ -17,9 +18,10 @@ Config: `{"regions": {REGION: {"address", "port"}}, "admin": {"address", "port"}
 Ready line: `{"regions": {REGION: {"address", "port", "url"}}, "admin": {"address", "port", "url"}}`.
 
 Admin: `GET /regions` · `POST /regions/REGION {"mode": ok|refuse|hang|503|lost, "service"?: NAME, "latency_s"?: N}`
-· `GET /calls?since=N` → `{"next": N, "calls": [...]}` · `GET /healthz`. A call is `{"n", "at", "gateway", "region",
-"service", "operation", "global_write", "caller", "status"}`; `status` is the HTTP status, `refused` (never carried out)
-or `lost` (carried out, never answered).
+· `GET /troubles` · `POST /regions/REGION/troubles {...}` · `POST /troubles/KEY/end` · `GET /healthz`
+· `GET /calls?since=N` → `{"next": N, "calls": [...]}`. A call is `{"n", "at", "gateway", "region", "service",
+"operation", "global_write", "caller", "status"}`; `status` is the HTTP status, `refused` (never carried out) or `lost`
+(carried out, never answered).
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from drkit.sandbox.parts import _schedules, announce, die_with_parent, load_conf
 from drkit.sandbox.parts._calls import GLOBAL_HOME, GLOBAL_SERVICES, Call, error_body, read_call
 from drkit.sandbox.parts._gate import Gate, Setting
 from drkit.sandbox.parts._lines import Lines
+from drkit.sandbox.parts._trouble import Trouble, Troubles
 from drkit.sandbox.parts._web import Reply, Request, arm_reset, json_reply, reset_is_armed, serve, wait_for_term
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -53,6 +56,7 @@ class Cloud:
 
     def __init__(self, regions: Iterable[str], app: WsgiApp, log: Lines) -> None:
         self.gates = {region: Gate() for region in regions}
+        self.troubles = Troubles()
         self._app = app
         self._log = log
         # moto checks a condition and then writes, and another thread fits between: of two that create an object "if
@@ -77,6 +81,10 @@ class Cloud:
             if verdict == "503":
                 return _finished(_error(call, 503, "ServiceUnavailable", f"{region} is unavailable"))
             lose = lose or verdict == "lost"
+        delay_s, too_many = self.troubles.meet(gateway, call)
+        time.sleep(delay_s)
+        if too_many is not None:
+            return _finished(_error(call, *too_many, "Rate exceeded"))
         if not connected():  # it hung until its client gave up: an effect minutes later would come from nowhere
             return None, "refused"
         reply = self._misdirected(gateway, call) or self._forward(call, environ)
@@ -263,6 +271,14 @@ def admin(cloud: Cloud, log: Lines) -> Callable[[Request], Reply]:
                 body = request.json()
                 cloud.gates[region].set(Setting.parse(body), body.get("service"))
                 return json_reply(cloud.gates[region].shown())
+            case ("GET", ["troubles"]):
+                return json_reply({"troubles": cloud.troubles.shown()})
+            case ("POST", ["regions", region, "troubles"]) if region in cloud.gates:
+                cloud.troubles.begin(Trouble.parse(region, request.json()))
+                return json_reply({"troubles": cloud.troubles.shown()})
+            case ("POST", ["troubles", key, "end"]):
+                cloud.troubles.end(key)
+                return json_reply({"troubles": cloud.troubles.shown()})
             case ("GET", ["calls"]):
                 following, calls = log.since(int(request.query.get("since", "0")))
                 return json_reply({"next": following, "calls": calls})
