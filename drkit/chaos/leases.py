@@ -55,7 +55,7 @@ async def _marked(
     try:
         entry = catalog.entry(said["fault"])
         assert isinstance(entry, Action)  # no other entry has a lease
-        params = entry.params.model_validate(said["params"])
+        params = entry.params.model_validate(said["params"], strict=False)
         seen = await entry.observe(ctx, params)
         open = [one for one in lease if standing(entry, params, one.call, seen) in ("ours", "changed")]
     except (DrkitError, ValidationError) as error:

@@ -29,6 +29,7 @@ from drkit.providers.aws import AwsError
 
 #: How a fault in AWS heals itself, as plans print it.
 BY_SCHEDULE: Final = "EventBridge Scheduler, in the region itself"
+BY_DATE: Final = "a date in the policy itself; EventBridge Scheduler takes its text away"
 #: No call is sent when less of the lease is left: it may need so long to reach AWS.
 MARGIN_S: Final = 2.0
 #: What the inverse of an inverse is answered with: it is so already.
@@ -57,8 +58,13 @@ class AwsFault(OnAws, Leased):
 class Change:
     """What breaks and what reverts; every revert is known, and can be repeated, before anything is broken."""
 
-    inject: tuple[Call, ...]
+    inject: tuple[Call, ...] | Callable[[datetime], tuple[Call, ...]]
+    """A function: what breaks carries its own end, which is that of the lease."""
     revert: tuple[Call, ...]
+
+    def breaking(self, until: datetime) -> tuple[Call, ...]:
+        """The calls that break, under a lease that ends then."""
+        return self.inject if isinstance(self.inject, tuple) else self.inject(until)
 
 
 class Seen(Observation):
@@ -74,11 +80,12 @@ OT = TypeVar("OT", bound=Seen)
 
 
 def aws_fault(
-    name: str, *, observe: Probe[Any, OT], timeout_s: float = 120.0
+    name: str, *, observe: Probe[Any, OT], timeout_s: float = 120.0, dated: bool = False
 ) -> Callable[[Callable[[PT, OT], Change]], Action[PT, OT]]:
     """Declare a fault in AWS by a pure function from parameters and what was seen before to a change.
 
-    The function raises Refused where the change would reach further than it says. Its docstring describes the fault.
+    `dated`: what breaks carries its own end, so that it is without effect whenever it arrives later. The function
+    raises Refused where the change would reach further than it says. Its docstring describes the fault.
     """
 
     def declare(change: Callable[[PT, OT], Change]) -> Action[PT, OT]:
@@ -92,7 +99,8 @@ def aws_fault(
         apply.__annotations__ = {"ctx": Context, "p": params, "before": Observation, "return": type(None)}
         apply.__doc__, apply.__module__ = change.__doc__, change.__module__
         entry: Action[PT, OT] = fault(
-            name, observe=observe, lease=BY_SCHEDULE, plane="control", timeout_s=timeout_s
+            name, observe=observe, lease=BY_DATE if dated else BY_SCHEDULE, plane="control", timeout_s=timeout_s,
+            unfenced=not dated,
         )(apply)  # fmt: skip
         entry.healed_by(heal)
         assert entry.heal is not None  # just declared
@@ -143,7 +151,7 @@ async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change
     detail: dict[str, Json] = {"key": key, "lease": "schedule", "left_s": (armed[0].at - now).total_seconds()}
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="armed", detail=dict(detail)))
     if not so_already:
-        await _break(ctx, entry, p, armed, change(p, before).inject, fresh=fresh)
+        await _break(ctx, entry, p, armed, change(p, before).breaking(armed[0].at), fresh=fresh)
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="injected", detail=dict(detail)))
 
 

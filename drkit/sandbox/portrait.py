@@ -43,6 +43,7 @@ ACCOUNT = "123456789012"
 PARAMETERS: dict[str, Json] = {"sustained": "1s", "hold": "5s", "watch": "2s"}
 """How long things must last here, where nobody's customers wait; plans and reports show them as shortened."""
 _METADATA = "the sandbox's cloud keeps this as metadata only: "
+_SHAPES = "checked against recorded shapes only: "
 SIMULATED = {
     "aws.network.open": _METADATA + "no packet takes these routes",
     "aws.kms.grant": _METADATA + "a grant keeps nobody out (encryption is real)",
@@ -59,6 +60,8 @@ SIMULATED = {
     "aws.zone-isolate": _METADATA + "no packet meets a network ACL",
     "aws.health-check-invert": _METADATA + "DNS follows routing controls, not health checks",
     "aws.replication-pause": _METADATA + "objects are copied by the sandbox's own replicator",
+    "aws.iam-deny": _SHAPES + "the sandbox's cloud keeps policies and asks nobody for rights",
+    "aws.bucket-deny": _SHAPES + "the sandbox's cloud knows no condition of a policy",
     "aws.database-failover": _METADATA + "the writer's name moves, there is no data",
     "vpn.prefer": "no BGP session is real; the connections tried from on-prem are",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from cloud_parts import EAST, WEST, Cloud
 
 from drkit import testing
 from drkit.catalog import Action
+from drkit.chaos.faults.aws_bucket_deny import bucket_deny
 from drkit.chaos.faults.aws_health_check_invert import invert
+from drkit.chaos.faults.aws_iam_deny import iam_deny
 from drkit.chaos.faults.aws_instance_stop import stop
 from drkit.chaos.faults.aws_replication_pause import pause
 from drkit.chaos.faults.aws_security_group_cut import cut
@@ -24,7 +27,7 @@ from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
 from drkit.context import Context
 from drkit.model.environment import Environment, Site
 
-SERVICES = ("ec2", "scheduler", "sts", "rds", "route53", "s3")
+SERVICES = ("ec2", "scheduler", "sts", "rds", "route53", "s3", "iam")
 
 
 def environment(urls: dict[str, str]) -> Environment:
@@ -70,7 +73,7 @@ class Case:
     """A fault, what it is pointed at, and what a plain client sees there."""
 
     fault: Action[Any, Any]
-    target: Callable[[World], dict[str, str]]
+    target: Callable[[World], dict[str, Any]]
     seen: Callable[[World], Any]
     broken: Callable[[Any], bool]
     inverse: tuple[str, ...]
@@ -112,6 +115,22 @@ def replication(world: World) -> Any:
     return answer["ReplicationConfiguration"]
 
 
+def role_policies(world: World) -> Any:
+    iam = world.client("iam")
+    names = iam.list_role_policies(RoleName="app")["PolicyNames"]
+    return [iam.get_role_policy(RoleName="app", PolicyName=name)["PolicyDocument"] for name in names]
+
+
+def bucket_statements(world: World) -> Any:
+    return json.loads(world.client("s3").get_bucket_policy(Bucket="orders-copy")["Policy"])["Statement"]
+
+
+def denies_for_ten_minutes(statement: Any) -> bool:
+    """By its words; who is denied what, the sandbox's cloud does not know."""
+    ends = datetime.fromisoformat(statement["Condition"]["DateLessThan"]["aws:CurrentTime"])
+    return statement["Effect"] == "Deny" and 0 < (ends - datetime.now(UTC)).total_seconds() <= 602
+
+
 CASES = {
     case.fault.name: case
     for case in (
@@ -141,6 +160,15 @@ CASES = {
             lambda seen: [rule["Status"] for rule in seen["Rules"]] == ["Disabled", "Enabled"],
             ("PUT /{bucket}?replication",),
         ),
+        Case(
+            iam_deny, lambda w: {"denied_role": "app", "actions": ("rds:*",)}, role_policies,
+            lambda found: len(found) == 2 and any(denies_for_ten_minutes(one["Statement"][0]) for one in found[1:]),
+            ("DeleteRolePolicy",),
+        ),
+        Case(
+            bucket_deny, lambda w: {"bucket": "orders-copy", "actions": ("s3:GetObject",)}, bucket_statements,
+            lambda found: len(found) == 2 and denies_for_ten_minutes(found[1]), ("PUT /orders-copy?policy",),
+        ),
     )
 }  # fmt: skip
 
@@ -165,6 +193,13 @@ def built(stack: ExitStack, folder: Path) -> World:
     made = world.client("route53").create_health_check(CallerReference="test", HealthCheckConfig=check)
     world.names["health_check"] = made["HealthCheck"]["Id"]
     copied(world, world.client("s3"))
+    allow = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::orders-copy/*"}
+    text = json.dumps({"Version": "2012-10-17", "Statement": [{"Sid": "Own", "Principal": "*", **allow}]})
+    world.client("s3").put_bucket_policy(Bucket="orders-copy", Policy=text)
+    iam = world.client("iam")
+    iam.create_role(RoleName="app", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    own = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    iam.put_role_policy(RoleName="app", PolicyName="a-own", PolicyDocument=own)
     return world
 
 

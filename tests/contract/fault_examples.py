@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from drkit.catalog import Catalog
 from drkit.chaos.faults._acl import Acl, barring
+from drkit.chaos.faults._policy import deny
 from drkit.model.faults import fault_key
 
 
@@ -59,8 +61,23 @@ def acl(fault: str, params: dict[str, Any], rules: int = 4) -> dict[str, Any]:
     """A network ACL with the first of the rules by which this fault denies everything."""
     entry = Catalog().entry(fault)
     shut = barring(Acl(id="acl-1"), fault_key(fault, entry.params.model_validate(params)))
-    made = [{key: value for key, value in call.input.items() if key != "NetworkAclId"} for call in shut.inject]
+    made = [{key: value for key, value in call.input.items() if key != "NetworkAclId"} for call, _ in shut]
     return {"id": "acl-1", "rules": made[:rules]}
+
+
+def dated(fault: str, year: int) -> dict[str, Any]:
+    """A statement of this fault that denies until that year."""
+    made: dict[str, Any] = dict(deny(key_of(fault), ["s3:GetObject"], datetime(year, 1, 1), Principal="*"))
+    return made
+
+
+def one_policy(year: int) -> dict[str, Any]:
+    """A policy that denies until that year."""
+    return {"Version": "2012-10-17", "Statement": [dated("aws.iam-deny", year)]}
+
+
+OWN = {"Sid": "TheirOwn", "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"}
+ASKED = {"asked_by": "arn:aws:iam::1:role/drkit", "at": "2026-11-23T08:00:00Z"}
 
 
 def copied(**rules: str) -> dict[str, Any]:
@@ -76,6 +93,8 @@ PEERS = ["10.0.0.5", "10.2.0.0/16"]
 USED: dict[str, dict[str, Any]] = {
     "aws.api-latency": {"site": "west", "service": "ec2", "operation": "Describe*", "delay_s": 0.5},
     "aws.api-throttle": {"site": "west", "service": "s3", "percent": 50},
+    "aws.bucket-deny": {"site": "west", "bucket": "orders", "actions": ["s3:GetObject"]},
+    "aws.iam-deny": {"site": "west", "denied_role": "app", "actions": ["rds:*"]},
     "host.cpu-load": {"host": "app-1", "cores": 2},
     "host.memory-fill": {"host": "app-1", "hold_mib": 64},
     "host.disk-fill": {"host": "app-1", "path": "/data", "leave_bytes": 2**20},
@@ -96,6 +115,20 @@ FAULTS: dict[str, Example] = {
     ),
     "aws.api-throttle": Example(
         USED["aws.api-throttle"], injected={"keys": [key_of("aws.api-throttle")]}, healed={"keys": []},
+    ),
+    "aws.bucket-deny": Example(
+        USED["aws.bucket-deny"],
+        injected={"statements": [OWN, dated("aws.bucket-deny", 2030)], **ASKED}, healed={"statements": [OWN], **ASKED},
+        neither={"its date is over, its text is left": {"statements": [dated("aws.bucket-deny", 2020)], **ASKED}},
+    ),
+    "aws.iam-deny": Example(
+        USED["aws.iam-deny"],
+        injected={"policies": {f"drkit-{key_of('aws.iam-deny')}": one_policy(2030)}, **ASKED},
+        healed={"policies": {"drkit-other": one_policy(2030)}, **ASKED},
+        neither={
+            "its date is over, its text is left":
+                {"policies": {f"drkit-{key_of('aws.iam-deny')}": one_policy(2020)}, **ASKED},
+        },
     ),
     "aws.database-failover": Example(
         {"site": "west", "cluster": "shop", "to": "shop-2"},
@@ -220,6 +253,8 @@ FAULTS: dict[str, Example] = {
 LOOKS: dict[str, list[dict[str, Any]]] = {
     "aws.faults": [{}],
     "aws.api-troubles": [{"site": "west"}],
+    "aws.bucket-policy": [{"site": "west", "bucket": "orders"}],
+    "aws.role-denials": [{"site": "west", "denied_role": "app"}],
     "aws.database-cluster": [{"site": "west", "cluster": "shop"}],
     "aws.health-check": [{"site": "west", "health_check": "hc-1"}],
     "aws.replication": [{"site": "west", "bucket": "orders", "rule": "all"}],

@@ -7,13 +7,13 @@ their own such a number by chance, and we delete none that says something else.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from drkit.chaos.awslease import Call
-from drkit.chaos.onaws import Change, Standing
+from drkit.chaos.onaws import Standing
 from drkit.context import Context
 from drkit.errors import Refused
 from drkit.model.observation import State
@@ -58,8 +58,9 @@ def first_of(key: str) -> int:
     return 2 * (zlib.crc32(key.encode()) % (USUAL // 2 - 1)) + 1
 
 
-def barring(acl: Acl, key: str) -> Change:
-    """Deny everything that this ACL guards. Refused where a rule of its own would come first."""
+def barring(acl: Acl, key: str) -> Iterator[tuple[Call, Call]]:
+    """Rule by rule, what denies everything that this ACL guards and what reverts it. Refused where a rule of its own
+    would come first."""
     first = first_of(key)
     before = sorted({int(str(rule["RuleNumber"])) for rule in acl.rules if int(str(rule["RuleNumber"])) <= first + 1})
     if before:
@@ -67,12 +68,10 @@ def barring(acl: Acl, key: str) -> Change:
             f"{acl.id} has a rule {before[0]} of its own, which comes before {first}, the number drawn for this fault.",
             hint=f"renumber it: usual numbers begin at {USUAL}",
         )
-    made = _rules(first)
-    named = [{"NetworkAclId": acl.id, "RuleNumber": rule["RuleNumber"], "Egress": rule["Egress"]} for rule in made]
-    return Change(
-        tuple(Call("ec2", "CreateNetworkAclEntry", {"NetworkAclId": acl.id, **rule}) for rule in made),
-        tuple(Call("ec2", "DeleteNetworkAclEntry", rule) for rule in named),
-    )
+    for rule in _rules(first):
+        named = {"NetworkAclId": acl.id, "RuleNumber": rule["RuleNumber"], "Egress": rule["Egress"]}
+        made = {"NetworkAclId": acl.id, **rule}
+        yield Call("ec2", "CreateNetworkAclEntry", made), Call("ec2", "DeleteNetworkAclEntry", named)
 
 
 def barred(acls: Iterable[Acl], key: str) -> State:

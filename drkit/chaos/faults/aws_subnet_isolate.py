@@ -51,7 +51,8 @@ def isolate(p: Isolate, before: SubnetAcl) -> Change:
     if before.others:
         why = f"{before.acl.id} guards {', '.join(before.others)} too"
         raise Refused(f"aws.subnet-isolate: {why}.", hint="give the subnet a network ACL of its own")
-    return barring(before.acl, fault_key(isolate.name, p))
+    rules = list(barring(before.acl, fault_key(isolate.name, p)))
+    return Change(tuple(made for made, _ in rules), tuple(gone for _, gone in rules))
 
 
 @isolate.check

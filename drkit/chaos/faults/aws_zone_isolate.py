@@ -59,11 +59,8 @@ def isolate(p: IsolateZone, before: ZoneAcls) -> Change:
         if beyond := sorted({*acl.subnets} - {*before.subnets}):
             why = f"{acl.id} guards {', '.join(beyond)} too, outside {p.zone}"
             raise Refused(f"aws.zone-isolate: {why}.", hint="give the zone's subnets network ACLs of their own")
-    changes = [barring(acl, fault_key(isolate.name, p)) for acl in before.acls]
-    return Change(
-        tuple(call for change in changes for call in change.inject),
-        tuple(call for change in changes for call in change.revert),
-    )
+    rules = [both for acl in before.acls for both in barring(acl, fault_key(isolate.name, p))]
+    return Change(tuple(made for made, _ in rules), tuple(gone for _, gone in rules))
 
 
 @isolate.check
