@@ -96,6 +96,8 @@ class Action(Generic[PT, OT]):
     fault: bool = False
     lease: str | None = None
     """What heals a fault at its target when we do not; None: nothing would, so it is irreversible."""
+    consent: str | None = None
+    """Parameter with which a fault, unless it is false, takes two persons' consent although it can be healed."""
     heal: Action[PT, OT] | None = None
     """The action that heals a fault, whoever injected it."""
     mistakes: list[str] = field(default_factory=list)
@@ -201,6 +203,7 @@ def action(
     poll_s: float = 0.2,
     fault: bool = False,
     lease: str | None = None,
+    consent: str | None = None,
 ) -> Callable[[Callable[[Context, PT, OT], Awaitable[None]]], Action[PT, OT]]:
     """Declare an action: `async def f(ctx, params, before) -> None`. Its parameters extend the probe's."""
 
@@ -209,7 +212,7 @@ def action(
             name, function, observe, repeat,
             side=side, plane=plane, irreversible=irreversible, unfenced=unfenced, fences=fences, promotes=promotes,
             skippable=skippable and not fences, settle_s=settle_s, timeout_s=timeout_s, poll_s=poll_s, fault=fault,
-            lease=lease, doc=inspect.getdoc(function) or "", module=function.__module__,
+            lease=lease, consent=consent, doc=inspect.getdoc(function) or "", module=function.__module__,
         )  # fmt: skip
         hints = _hints(function, entry.mistakes, name)
         entry.params = _model(hints, 1, Params, entry.mistakes, name)
@@ -224,15 +227,16 @@ def action(
 def fault(
     name: str, *, observe: Probe[Any, OT], lease: str | None = None, irreversible: str | None = None,
     repeat: Repeat = "safe", side: Side = "site", plane: Plane = "data", unfenced: bool = True,
-    timeout_s: float = 60.0, poll_s: float = 0.2,
+    timeout_s: float = 60.0, poll_s: float = 0.2, consent: str | None = None,
 ) -> Callable[[Callable[[Context, PT, OT], Awaitable[None]]], Action[PT, OT]]:  # fmt: skip
     """Declare a fault: an action that is healed (`healed_by`) and heals itself (`lease` says what does it).
 
-    One that cannot is `irreversible`: never injected unattended, and only with two persons' consent.
+    One that cannot is `irreversible`: never injected unattended, and only with two persons' consent. So is one whose
+    parameter `consent` names is not false.
     """
     return action(
         name, observe=observe, repeat=repeat, side=side, plane=plane, unfenced=unfenced, skippable=False,
-        timeout_s=timeout_s, poll_s=poll_s, fault=True, lease=lease, irreversible=irreversible,
+        timeout_s=timeout_s, poll_s=poll_s, fault=True, lease=lease, irreversible=irreversible, consent=consent,
     )  # fmt: skip
 
 
@@ -348,6 +352,8 @@ def _incomplete(entry: Action[Any, Any]) -> list[str]:
         mistakes.append(f"{entry.name} is a fault: it needs exactly one of healed_by and irreversible=...")
     if entry.fault and (entry.lease is None) != (entry.heal is None):
         mistakes.append(f"{entry.name} is a fault: lease= says what heals it when drkit does not.")
+    if entry.consent is not None and entry.consent not in entry.params.model_fields:
+        mistakes.append(f"{entry.name} has no parameter {entry.consent}, which is to say whether consent is needed.")
     missing = [key for key in entry.observe.params.model_fields if key not in entry.params.model_fields]
     if missing:
         mistakes.append(

@@ -2,7 +2,7 @@
 
 Faults are injected in the order of the file, unless they say `start`; one with a `duration` is held so long and then
 healed, the others are healed when everything else is over. A heal is the fault's own, so one that cannot say how it is
-healed never gets into a plan without two persons' consent.
+healed never gets into a plan without two persons' consent, and neither does one that breaks an original.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from drkit.model.params import Use
 from drkit.model.plan import PlanStep
 from drkit.model.runbook import StepSpec
 from drkit.model.scenario import MethodStep, Scenario
-from drkit.model.values import Json
+from drkit.model.values import Json, canonical_text
 
 HEAL: Final = "heal-"
 HOLD: Final = "hold-"
@@ -110,12 +110,12 @@ def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets
     """The inject steps of one line of the method, each with its hold; the last one's id."""
     entry = catalog.find(step.inject or "")
     needs = [] if after is None else [after]
-    if isinstance(entry, Action) and entry.irreversible is not None:
+    if (why := _why_consent(step, entry)) is not None:
         consent = StepSpec(
             id=CONSENT + step.id, uses="gate.approve", title=f"consent to {step.inject}", needs=needs,
             with_={
                 "role": CONSENT_ROLE, "approvals": 2, "timeout": "1h",
-                "question": f"{step.inject} cannot be healed: {entry.irreversible}",
+                "question": why,
             },
         )  # fmt: skip
         found.method.append(consent)
@@ -136,6 +136,17 @@ def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets
                 )
             )  # fmt: skip
     return last
+
+
+def _why_consent(step: MethodStep, entry: Entry | None) -> str | None:
+    """What two persons have to consent to; None: nothing."""
+    if not isinstance(entry, Action):
+        return None
+    if entry.irreversible is not None:
+        return f"{step.inject} cannot be healed: {entry.irreversible}"
+    if entry.consent is not None and step.with_.get(entry.consent, False) is not False:  # a reference may become true
+        return f"{step.inject} breaks what is no copy ({entry.consent}): {canonical_text(dict(step.with_))}"
+    return None
 
 
 def _uses(step: MethodStep, targets: Targets) -> list[tuple[str, dict[str, Json]]]:

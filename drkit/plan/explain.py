@@ -102,6 +102,8 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         facts.append(("settles", f"a check that fails after a lost answer is believed after {entry.settle_s:g} s"))
     if entry.fault:
         facts.append(("lease", entry.lease or "none: never injected unattended, and only with two persons' consent"))
+    if entry.consent is not None:
+        facts.append(("consent", f"of two persons unless {entry.consent} is false; then never unattended"))
     if entry.fences:
         facts.append(("fence", "done only when observed; never optional, conditional or skipped"))
     if entry.promotes:

@@ -134,8 +134,11 @@ def promote_by_hand(p: Cluster, paper: Paper) -> str:
 class Cut(Cluster, Leased):
     """A cluster that is to be cut off."""
 
+    original: bool = False
+    """It is no copy."""
 
-@fault("db.cut", observe=writer, lease="the test")
+
+@fault("db.cut", observe=writer, lease="the test", consent="original")
 async def cut(ctx: Context, p: Cut, before: Writer) -> None:
     """Cut a cluster off."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from plan_fakes import catalog, environment
 
+from drkit.chaos.unattended import check_unattended
 from drkit.drill.compile import compile_drill
 from drkit.engine.gates import policy_answer
 from drkit.errors import FileError, Refused
@@ -97,6 +98,22 @@ def test_what_cannot_be_healed_waits_for_two_persons_whom_no_policy_replaces(tmp
     assert "heal-a" not in needs(plan)
     role = str(consent.params["role"])
     assert policy_answer({"name": "p", role: "approve", "*": "approve"}, role) is None
+
+
+@pytest.mark.parametrize("original", ["true", "'${ params.all }'"])
+def test_what_is_no_copy_waits_for_two_persons_and_is_healed_all_the_same(tmp_path: Path, original: str) -> None:
+    method = f"  - {{id: a, inject: db.cut, with: {{cluster: c, region: source, original: {original}}}}}\n"
+    tail = "parameters:\n  all: {default: true}\n"
+    plan = compiled(tmp_path, method, tail)
+    consent = one(plan, "consent-a")
+    assert needs(plan)["a"] == ["consent-a"] and consent.params["approvals"] == 2
+    assert str(consent.params["question"]).startswith("db.cut breaks what is no copy (original)")
+    assert "heal-a" in needs(plan)
+    with pytest.raises(Refused, match=r"consent-a waits for two persons .*: it never starts unattended"):
+        check_unattended(plan)
+    copy = compiled(tmp_path, method.replace(original, "false"), tail)
+    assert "consent-a" not in needs(copy)
+    check_unattended(copy)
 
 
 def test_a_rollback_of_never_leaves_faults_to_their_leases(tmp_path: Path) -> None:
