@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, TypeVar, get_type_hints
@@ -68,6 +68,10 @@ class Recipe:
     revert: str
 
 
+#: From a fault's name, its host and its parameters to shell that ends with another code than 0 where nothing may be
+#: injected. Raises Refused where that is known without asking the host.
+Guard = Callable[[str, Host, Any], str]
+
 #: Shell: `session PID [BORN]` lists what is in the session that a process leads or led (BORN: and only if no other
 #: process bears its number by now): pid, start time, state and resident pages, a line each. (`cat`, since `sed` ends at
 #: the first process that dies while it is read, and would not list the others.)
@@ -91,16 +95,20 @@ fi
 
 def host_fault(
     name: str, *, observe: Probe[Any, OT], needs: Isolation = "none", lease: str = ON_HOST,
-    timeout_s: float = 60.0,
+    timeout_s: float = 60.0, consent: str | None = None, guard: Guard | None = None,
 ) -> Callable[[Callable[[PT], Recipe]], Action[PT, OT]]:  # fmt: skip
     """Declare a fault on a host by a pure function from its parameters to a recipe; its heal is made of it.
 
-    `needs`: the least isolation of a host that makes the fault harmless to others. The docstring describes the fault.
+    `needs`: the least isolation of a host that makes the fault harmless to others. `consent`: as `catalog.fault` has
+    it. `guard`: what the host's environment adds in front of the inject. The docstring describes the fault.
     """
 
     def declare(recipe: Callable[[PT], Recipe]) -> Action[PT, OT]:
         async def apply(ctx: Context, p: PT, before: OT) -> None:
-            await inject(ctx, name, p, recipe(p), needs)
+            made = recipe(p)
+            if guard is not None:
+                made = replace(made, inject=guard(name, known(ctx, p.host), p) + made.inject)
+            await inject(ctx, name, p, made, needs)
 
         async def heal(ctx: Context, p: PT, before: OT) -> None:
             await healed(ctx, name, p)
@@ -109,7 +117,9 @@ def host_fault(
         params = next(iter(hints.values()))
         apply.__annotations__ = {"ctx": Context, "p": params, "before": Observation, "return": type(None)}
         apply.__doc__, apply.__module__ = recipe.__doc__, recipe.__module__
-        entry: Action[PT, OT] = fault(name, observe=observe, lease=lease, unfenced=False, timeout_s=timeout_s)(apply)
+        entry: Action[PT, OT] = fault(
+            name, observe=observe, lease=lease, unfenced=False, timeout_s=timeout_s, consent=consent
+        )(apply)
         entry.healed_by(heal)
         assert entry.heal is not None  # just declared
         entry.by_hand(lambda p, paper: recipe(p).inject)

@@ -91,6 +91,8 @@ class Host(Frozen):
     isolation: Isolation = "none"
     """What it keeps to itself: nothing (it shares a machine), its mounts, also its network, or all (`machine`)."""
     roles: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    """Folders that hold nothing but copies, as the host names them: what faults of data may spoil without asking."""
 
 
 class Dns(Frozen):

@@ -49,6 +49,19 @@ def shaper(fault: str) -> str:
     return f"d{key_of(fault)[-3:]}:"
 
 
+def data(fault: str) -> Example:
+    """A fault that spoils or sets aside a file."""
+
+    def seen(key: str, state: str) -> dict[str, Any]:
+        return {"files": [{"key": key, "file": "/srv/copies/x", "state": state}]}
+
+    key = key_of(fault)
+    return Example(
+        USED[fault], injected=seen(key, "spoilt"), healed=seen("data-other-0123456789ab", "spoilt"),
+        neither={"somebody wrote it anew, and what was there is still set aside": seen(key, "unclear")},
+    )  # fmt: skip
+
+
 def filtered(fault: str) -> Example:
     """A fault of two peers or ports."""
     return Example(
@@ -106,6 +119,12 @@ USED: dict[str, dict[str, Any]] = {
     "host.dns-failure": {"host": "app-1"},
     "host.bandwidth": {"host": "app-1", "peers": ["10.0.0.5"], "kbit_per_s": 400},
     "host.latency": {"host": "app-1", "peers": ["10.0.0.5"], "delay_ms": 100},
+    "data.bit-flip": {"host": "app-1", "path": "/srv/copies/base/5/16384", "seed": 7},
+    "data.wal-loss": {"host": "app-1", "path": "/srv/archive", "segment": "000000010000000000000003"},
+    "data.wal-truncation": {"host": "app-1", "path": "/srv/archive", "keep_percent": 10},
+    "data.empty-backup": {"host": "app-1", "path": "/srv/backups"},
+    "data.stale-backup": {"host": "app-1", "path": "/srv/backups"},
+    "data.key-loss": {"host": "app-1", "path": "/srv/backups/key.pem", "original": True},
 }
 
 FAULTS: dict[str, Example] = {
@@ -237,6 +256,11 @@ FAULTS: dict[str, Example] = {
         {"host": "app-1", "offset_s": 86400.0},
         injected={"ahead_s": 86399.4}, healed={"ahead_s": -0.2}, neither={"another offset": {"ahead_s": 60.0}},
     ),
+    **{fault: data(fault) for fault in USED if fault.startswith("data.")},
+    "data.replication-lag": Example(
+        {"host": "app-1", "path": "/srv/standby", "conninfo": "host=/run/postgresql user=postgres"},
+        injected={"standby": True, "paused": True, "behind_bytes": 8192}, healed={"standby": True, "paused": False},
+    ),
     "host.loss": Example({"host": "app-1"}, injected={"answers": False}, healed={"answers": True}),
     "region.outage": Example(
         {"site": "east"},
@@ -262,6 +286,8 @@ LOOKS: dict[str, list[dict[str, Any]]] = {
     "aws.instance": [{"site": "west", "instance": "i-1"}],
     "aws.security-group": [{"site": "west", "group": "sg-1"}],
     "aws.subnet": [{"site": "west", "subnet": "subnet-1"}],
+    "data.spoilt": [{"host": "app-1"}],
+    "data.replay": [{"host": "app-1", "path": "/srv/standby", "conninfo": "service=standby"}],
     "host.faults": [{}],
     "host.inventory": [{}, {"site": "west", "role": "app"}],
     "host.kept": [{"host": "app-1"}],
