@@ -67,6 +67,7 @@ EXAMPLES: dict[str, list[Use]] = {
     "sandbox.replication-state": [{"site": "east"}],
     "service.status": [{"site": "west", "role": "app", "service": "app"}],
     "service.start": [{"site": "west", "role": "app", "service": "app"}],
+    "backup.newest": [{"host": "app-1", "path": "/srv/backups"}],
     "ssh.exists": [{"host": "app-1", "creates": "var/bundle"}],
     "ssh.run": [{"host": "app-1", "argv": ["tar", "-cf", "var/bundle", "etc"], "creates": "var/bundle"}],
     "vpn.state": [

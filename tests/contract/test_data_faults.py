@@ -8,21 +8,24 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import anyio
 import psycopg
 import pytest
 from data_world import BATCHES, KEY, ROWS, DataWorld, data_world, until
 
+from drkit.actions.backup import BackupPlace, Newest, newest
 from drkit.catalog import Action
 from drkit.chaos.onhost import faults
-from drkit.errors import Refused, StepFailed
+from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.faults import Nothing, fault_key
 from drkit.model.observation import State
 
@@ -294,3 +297,44 @@ async def test_what_somebody_wrote_meanwhile_is_not_removed(world: DataWorld) ->
     await case.fault.heal(ctx, p, before)
     assert not kept.exists() and not cut_short(world)
     await ctx.providers.aclose()
+
+
+async def looked_at(world: DataWorld, path: str) -> Newest:
+    ctx = world.hosts.context()
+    found = await newest(ctx, BackupPlace(host="data-1", path=path))
+    await ctx.providers.aclose()
+    return found
+
+
+async def test_what_drkit_says_of_the_newest_backup_is_what_a_restore_would_find(world: DataWorld) -> None:
+    """Neither a name, nor a time of the file system, nor that something is there makes a backup."""
+    whole = await looked_at(world, "srv/backups")
+    assert whole.complete and whole.why is None and whole.name == "tuesday" and whole.files > 900
+    assert whole.age_h is not None and 0 <= whole.age_h < 1
+    ctx, monday = world.hosts.context(run="looked-at"), world.root / "srv/nightly/monday/backup_label"
+    label, written = monday.read_text(), monday.stat()
+    monday.write_text(re.sub("START TIME: .*", "START TIME: 2001-09-09 01:46:40 UTC", label))
+    for module in ("empty_backup", "stale_backup"):
+        p = BY_MODULE[module].given(world, LEASE_S)
+        await BY_MODULE[module].fault(ctx, p, await BY_MODULE[module].fault.observe(ctx, p))
+    hollow, old = await looked_at(world, "srv/backups"), await looked_at(world, "srv/nightly")
+    for module in ("empty_backup", "stale_backup"):
+        heal = BY_MODULE[module].fault.heal
+        assert heal is not None
+        await heal(ctx, BY_MODULE[module].given(world, LEASE_S), await heal.observe(ctx, p))
+    await ctx.providers.aclose()
+    monday.write_text(label)
+    os.utime(monday, ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert (hollow.name, hollow.files, hollow.age_h, hollow.complete) == ("tuesday", 0, None, False)
+    assert hollow.why is not None and "backup_manifest" in hollow.why
+    assert old.name == "tuesday" and old.age_h is not None and old.age_h > 200_000
+    assert await looked_at(world, "srv/backups") == whole.model_copy(update={"age_h": ANY})
+
+
+async def test_of_a_place_without_backups_nothing_is_believed(world: DataWorld) -> None:
+    (world.root / "srv/none").mkdir()
+    found = await looked_at(world, "srv/none")
+    assert (found.name, found.complete, found.why) == (None, False, "there is no backup")
+    (world.root / "srv/none").rmdir()
+    with pytest.raises(Unobservable, match="srv/none on data-1 cannot be looked at"):
+        await looked_at(world, "srv/none")
