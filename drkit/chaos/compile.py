@@ -41,6 +41,8 @@ class Parts:
     """Steady states, when everything is healed."""
     injects: dict[str, MethodStep] = field(default_factory=dict)
     """What each inject step was made of."""
+    noticing: set[str] = field(default_factory=set)
+    """Steps that wait until a fault is noticed."""
     run: MethodStep | None = None
     """The runbook that is to recover."""
     run_after: str | None = None
@@ -48,9 +50,12 @@ class Parts:
 
     @property
     def part_of(self) -> dict[str, str]:
-        """By step: inject, or steady for all that only arranges, waits and looks."""
+        """By step: inject, after where it answers the hypothesis, steady for what only arranges, waits and looks."""
         rest = [step.id for step in (*self.steady, *self.method, *self.after) if step.id not in self.injects]
-        return dict.fromkeys(rest, "steady") | dict.fromkeys(self.injects, "inject")
+        return (
+            dict.fromkeys(rest, "steady") | dict.fromkeys(self.injects, "inject")
+            | dict.fromkeys(self.noticing, "after")
+        )  # fmt: skip
 
 
 def parts(scenario: Scenario, catalog: Catalog, targets: Targets | None = None) -> Parts:
@@ -64,7 +69,7 @@ def parts(scenario: Scenario, catalog: Catalog, targets: Targets | None = None) 
         if step.run is not None:
             found.run, found.run_after = step, after
         else:
-            last = _injected(step, found, catalog, targets or {}, after)
+            last = _injected(step, found, scenario, catalog, targets or {}, after)
     found.run_after = found.run_after or last
     if not found.injects:
         found.after.clear()  # nothing was broken: there is nothing to come back from
@@ -106,7 +111,9 @@ def _started(
     return wait.id
 
 
-def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets, after: str | None) -> str:
+def _injected(
+    step: MethodStep, found: Parts, scenario: Scenario, catalog: Catalog, targets: Targets, after: str | None
+) -> str:
     """The inject steps of one line of the method, each with its hold; the last one's id."""
     entry = catalog.find(step.inject or "")
     needs = [] if after is None else [after]
@@ -128,14 +135,29 @@ def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets
         found.injects[id] = step
         needs, last = [id], id
         look = _look(step, catalog, given) if step.duration is not None else None
-        if look is not None:
+        if look is not None and step.duration is not None:
             found.method.append(
                 StepSpec(
-                    id=HOLD + id, uses=look[0], with_=look[1], title=f"hold {id}", hold=step.duration or 0.0,
-                    timeout=(step.duration or 0.0) + 60, needs=[id], on_failure="abort",
+                    id=HOLD + id, uses=look[0], with_=look[1], title=f"hold {id}", hold=step.duration,
+                    timeout=step.duration + 60, needs=[id], on_failure="abort",
                 )
+                if step.noticed is None
+                else _noticed(step, id, scenario)
             )  # fmt: skip
+        if step.noticed is not None:
+            found.noticing.add(HOLD + id)
     return last
+
+
+def _noticed(step: MethodStep, id: str, scenario: Scenario) -> StepSpec:
+    """Wait until a fault is noticed. That nobody does is an answer to the hypothesis, and then it is healed."""
+    watch = next(iter(scenario.probes.values()), None)
+    if watch is None:
+        raise Refused(f"{step.id}: noticed reads probes, and none is declared under probes:")
+    return StepSpec(
+        id=HOLD + id, uses=watch.uses, with_=watch.with_, title=f"{id} is noticed", verify=step.noticed,
+        timeout=step.duration, needs=[id], optional=True,
+    )  # fmt: skip
 
 
 def _why_consent(step: MethodStep, entry: Entry | None) -> str | None:

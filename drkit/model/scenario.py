@@ -60,6 +60,9 @@ class MethodStep(Spec):
     """Name under `targets`."""
     duration: Duration | None = None
     """How long the fault is held."""
+    noticed: Expression | None = None
+    """What tells that the fault is noticed. It is then healed at once; if that takes longer than `duration`, the
+    hypothesis is false."""
     start: Duration = 0.0
     mode: Literal["drill"] | None = None
 
@@ -68,6 +71,13 @@ class MethodStep(Spec):
         """Exactly one of `inject` and `run`."""
         if (self.inject is None) == (self.run is None):
             raise ValueError(f"{self.id} needs exactly one of inject and run")
+        return self
+
+    @model_validator(mode="after")
+    def noticed_within(self) -> MethodStep:
+        """`noticed` waits for a fault, and not for ever."""
+        if self.noticed is not None and (self.inject is None or self.duration is None):
+            raise ValueError(f"{self.id}: noticed needs inject and duration, within which it must be so")
         return self
 
 

@@ -73,6 +73,8 @@ def _method(on: Resolving, loaded: LoadedScenario, runbooks: Path | None) -> Non
         seen.setdefault(step.id, where)
         if step.on is not None and step.on not in loaded.scenario.targets:
             on.wrong((*where, "on"), f'there is no target "{step.on}"', meant(step.on, loaded.scenario.targets))
+        if step.noticed is not None:
+            on.expression(step.noticed, (*where, "noticed"))
         if step.inject is not None:
             _fault(on, step, where, loaded)
         elif step.run is not None:

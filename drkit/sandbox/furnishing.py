@@ -1,17 +1,19 @@
 """What stands on the servers' disks: releases, their configuration, their services. Pure but for reading the releases.
 
 The shop (`order-app`) and its worker run in the source region; on the target's servers they are installed and do not
-run. The on-prem servers run the nightly `batch` against whatever database their configuration names.
+run. The on-prem servers run the nightly `batch` against whatever database their configuration names; `bin/backup` takes
+a base backup there.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from drkit.sandbox import schema
-from drkit.sandbox.layout import ONPREM, SOURCE
+from drkit.sandbox.layout import BACKUPS, ONPREM, SOURCE
 from drkit.sandbox.links import Endpoint
 from drkit.sandbox.processes import SITE_VARIABLE, WORLD_VARIABLE
 
@@ -19,6 +21,17 @@ RELEASES = Path(__file__).with_name("parts")
 SHOP_RELEASE = RELEASES / "order_app.py"
 BATCH_RELEASE = RELEASES / "batch.py"
 SECRET_ID = "reliabletech/orders/db"
+#: A backup is there under its name when all of it is.
+_BACKUP = """#!/bin/sh
+# bin/backup: takes a base backup of the orders database into {place}.
+set -e
+name=$(date -u +%Y%m%dT%H%M%SZ)
+mkdir -p {place}
+PGPASSFILE=etc/pgpass {tool} --checkpoint=fast --no-sync --no-password \\
+  --dbname='host={host} port={port} user=replicator' -D "{place}/.$name"
+mv "{place}/.$name" "{place}/$name"
+echo "$name" >var/run/backup
+"""
 
 
 def app_host(
@@ -46,10 +59,20 @@ def app_host(
     return {"files": files, "boot": [f"bin/svc start {service}" for service in runs]}
 
 
-def onprem_host(name: str, database: Endpoint, batch_password: str) -> dict[str, Any]:
+def onprem_host(
+    name: str, database: Endpoint, batch_password: str, replicator_password: str, binaries: Path
+) -> dict[str, Any]:
     """Files and start-up commands of an on-prem server."""
-    files = _worker(name, ONPREM, "batch", database, batch_password)
-    return {"files": files, "boot": ["bin/svc start batch"]}
+    files = {
+        **_worker(name, ONPREM, "batch", database, batch_password),
+        "etc/pgpass": f"*:*:*:replicator:{replicator_password}\n",
+        "bin/backup": _BACKUP.format(
+            tool=shlex.quote(str(binaries / "pg_basebackup")), host=database.host, port=database.port, place=BACKUPS
+        ),
+        "bin/pg_verifybackup": f'#!/bin/sh\nexec {shlex.quote(str(binaries / "pg_verifybackup"))} "$@"\n',
+    }
+    ready = "chmod 600 etc/pgpass && chmod +x bin/backup bin/pg_verifybackup"
+    return {"files": files, "boot": [ready, "bin/svc start batch"]}
 
 
 def marks(world: Path, site: str) -> dict[str, str]:

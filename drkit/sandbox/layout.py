@@ -23,6 +23,8 @@ TTL_S = 1.0
 WINDOW_S = 5.0
 """How long recovery must hold before it counts; production's is 30 s."""
 SSH_USER = "drkit"
+BACKUPS = "srv/backups"
+"""Folder of the on-prem servers with backups of the database; nothing in it is an original."""
 STATE_BUCKET = "reliabletech-drkit-state"
 DATABASE_NAME = "orders"
 """What plans call the replicated pair."""

@@ -23,6 +23,7 @@ from drkit.model.environment import (
 from drkit.model.values import Json
 from drkit.sandbox import schema
 from drkit.sandbox.layout import (
+    BACKUPS,
     DATABASE_NAME,
     ONPREM,
     OUTSIDE,
@@ -150,6 +151,7 @@ def _host(world: Worksite, site: str, name: str) -> Host:
         known_host=ready["public_key"],
         machine_id=ready["machine_id"],
         roles=("batch",) if site == ONPREM else ("app", "worker"),
+        copies=(BACKUPS,) if site == ONPREM else (),
     )
 
 

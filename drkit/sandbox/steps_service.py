@@ -76,7 +76,9 @@ async def hosts_with_shop(world: Worksite) -> None:
                 furniture = furnishing.app_host(name, region, world.apps[name], door, cloud[region], batch)
                 group.create_task(_host(world, name, region, number, public, furniture))
         for number, name in enumerate(hosts(ONPREM)):
-            furniture = furnishing.onprem_host(name, world.routes[f"onprem-{SOURCE}-database"], batch)
+            furniture = furnishing.onprem_host(
+                name, world.routes[f"onprem-{SOURCE}-database"], batch, world.secret("replicator"), world.binaries
+            )
             group.create_task(_host(world, name, ONPREM, number, public, furniture))
 
 

@@ -65,6 +65,28 @@ def test_a_fault_with_a_duration_is_held_so_long_and_leased_a_little_longer(tmp_
     assert one(plan, "b").params["lease_s"] == 1800
 
 
+def test_a_fault_that_is_to_be_noticed_is_healed_when_it_is_and_if_it_is_not_that_is_the_answer(tmp_path: Path) -> None:
+    plan = compiled(tmp_path, cut("a", ', duration: 9s, noticed: "probes.web.ready == 0"'))
+    look = one(plan, "hold-a")
+    assert (look.uses, look.verify, look.hold_s, look.timeout_s) == ("k8s.replicas", "probes.web.ready == 0", 0, 9)
+    assert (look.part, look.optional) == ("after", True)
+    assert needs(plan)["hold-a"] == ["a"] and needs(plan)["heal-a"] == ["hold-a"]
+    assert "heal-a" in needs(plan)["after-1"]
+    assert one(plan, "a").params["lease_s"] == 19
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (', noticed: "probes.web.ready == 0"', "noticed needs inject and duration"),
+        (', duration: 9s, noticed: "probes.web.redy == 0"', "redy"),
+    ],
+)
+def test_what_is_to_be_noticed_is_checked_with_the_file(tmp_path: Path, more: str, why: str) -> None:
+    with pytest.raises(FileError, match=why):
+        compiled(tmp_path, cut("a", more))
+
+
 def test_a_start_counts_from_the_steady_state_and_holds_up_nobody_else(tmp_path: Path) -> None:
     plan = compiled(tmp_path, cut("a") + cut("b", ", start: 30s"))
     assert needs(plan)["wait-b"] == ["steady-1"] and needs(plan)["b"] == ["wait-b"]

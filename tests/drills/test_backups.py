@@ -1,0 +1,32 @@
+"""A backup with nothing in it, in a world of real parts: drkit's own check notices it, and a scenario that says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import ROOT, World, world
+
+
+@pytest.mark.soak
+def test_an_empty_backup_is_noticed_and_that_nobody_would_notice_it_is_an_answer_too(tmp_path: Path) -> None:
+    with world() as made:
+        seat = made.seat()
+        seat.expect(0, "chaos", "run", "empty-backup", "--env", "sandbox")
+        assert report(made)["hypothesis"]["held"] is True
+        assert [fault["reverted_by"] for fault in report(made)["faults"]] == ["drkit"]
+        # Whoever only counts backups does not notice.
+        text = (ROOT / "scenarios/empty-backup.yaml").read_text()
+        blind = text.replace("!probes.backup.complete", "probes.backup.name == ''").replace("20s", "2s")
+        (tmp_path / "blind.yaml").write_text(blind)
+        seat.expect(4, "chaos", "run", str(tmp_path / "blind.yaml"), "--env", "sandbox")
+        assert report(made)["hypothesis"]["held"] is False
+        seat.expect(0, "chaos", "leftovers", "--env", "sandbox")
+
+
+def report(made: World) -> dict[str, Any]:
+    """Of the last run."""
+    found: dict[str, Any] = json.loads(made.seat().expect(0, "report", "last", "--format", "json").stdout)
+    return found
