@@ -235,10 +235,11 @@ async def tried(world: DataWorld, module: str, **more: Any) -> None:
         await ctx.providers.aclose()
 
 
-async def test_what_is_no_copy_is_left_as_it_is(world: DataWorld) -> None:
+async def test_what_is_no_copy_or_cannot_be_named_is_left_as_it_is(world: DataWorld) -> None:
     original, srv = world.root / "var/primary/PG_VERSION", world.root / "srv"
     (srv / "out").symlink_to(original.parent)
     os.link(original, srv / "same")
+    (srv / "two\nlines").write_text("kept")
     before = facts(original)
     try:
         for path in ("var/primary/PG_VERSION", "srv/../var/primary/PG_VERSION", "/etc/hostname", "srv/out/PG_VERSION"):
@@ -247,9 +248,12 @@ async def test_what_is_no_copy_is_left_as_it_is(world: DataWorld) -> None:
         for path, why in (("srv/same", "has another name too"), ("srv/backups", "is no file with anything in it")):
             with pytest.raises(Refused, match=why):
                 await tried(world, "bit_flip", path=path)
+        for module in ("bit_flip", "key_loss"):
+            with pytest.raises(Refused, match="is a name that cannot be written down in a line"):
+                await tried(world, module, path="srv/two\nlines")
         assert facts(original) == before
     finally:
-        for made in ("out", "same"):
+        for made in ("out", "same", "two\nlines"):
             (srv / made).unlink()
 
 

@@ -22,11 +22,19 @@ names() { # of a file that fault $2 sets aside
 }
 """
 
+#: Shell: `plain FILE` refuses what a line of a file could not hold: who reverts would look for another one.
+PLAIN: Final = r"""plain() {
+  case $1 in *[[:cntrl:]]* | *" ") echo "$1 is a name that cannot be written down in a line"; exit 1 ;; esac
+}
+"""
+
 #: Inject: `set_aside FILE [MAKE]` takes away a file or folder; MAKE is a function that makes `$new`, what is to be seen
 #: in its place, of `$was`. Owner, mode and time of that are those of what it stands for.
 SET_ASIDE: Final = (
-    _NAMES
+    PLAIN
+    + _NAMES
     + r"""set_aside() {
+  plain "$1"
   was=$1; names "$1" "${FAULT##*/}"
   for other in "$folder"/.drkit-kept-*."$name"; do
     [ ! -e "$other" ] || { echo "$was is set aside already, as $other"; exit 1; }
@@ -45,7 +53,7 @@ SET_ASIDE: Final = (
 #: Revert of `set_aside`. What somebody wrote there meanwhile is not ours to remove: a person decides between the two.
 PUT_BACK: Final = (
     _NAMES
-    + r"""read -r was 2>/dev/null <"$FAULT/aside" || exit 0
+    + r"""IFS= read -r was 2>/dev/null <"$FAULT/aside" || exit 0
 names "$was" "${FAULT##*/}"
 rm -rf -- "$new" || exit 1
 [ -e "$kept" ] || exit 0
@@ -67,17 +75,17 @@ BYTE: Final = r"""byte() { od -An -tu1 -j "$offset" -N1 -- "$file" 2>/dev/null |
 """
 
 _LIST = f"""{_NAMES}{BYTE}for f in var/lib/drkit/faults/*; do
-  if read -r was 2>/dev/null <"$f/aside"; then
+  if IFS= read -r was 2>/dev/null <"$f/aside"; then
     names "$was" "${{f##*/}}"
     if [ ! -e "$kept" ]; then is=whole
     elif [ "$(shows "$was")" = "$(cat "$f/stands-in" 2>/dev/null)" ]; then is=spoilt
     else is=unclear
     fi
-    echo "${{f##*/}} $is $was"
+    printf '%s %s %s\\n' "${{f##*/}}" $is "$was"
   fi
   if read -r offset before becomes file 2>/dev/null <"$f/bit"; then
     if [ "$(byte)" = "$becomes" ]; then is=spoilt; else is=whole; fi
-    echo "${{f##*/}} $is $file"
+    printf '%s %s %s\\n' "${{f##*/}}" $is "$file"
   fi
 done
 """

@@ -6,7 +6,7 @@ import hashlib
 import shlex
 from typing import Final
 
-from drkit.chaos.faults._aside import BYTE, AllSpoilt, spoilt
+from drkit.chaos.faults._aside import BYTE, PLAIN, AllSpoilt, spoilt
 from drkit.chaos.faults._copies import DataFault, copies_only
 from drkit.chaos.onhost import Recipe, host_fault
 from drkit.model.faults import fault_key
@@ -33,11 +33,13 @@ def flip(p: BitFlip) -> Recipe:
     """Flip one bit of a file, and leave its time as it was: nothing tells but a checksum."""
     drawn = hashlib.sha256(str(p.seed).encode()).digest()
     place, mask = int.from_bytes(drawn[:7]), 1 << (drawn[7] & 7)
-    flip_it = f"""{BYTE}{_PUT}file=$(readlink -f -- {shlex.quote(p.path)})
+    flip_it = f"""{PLAIN}{BYTE}{_PUT}file=$(readlink -f -- {shlex.quote(p.path)})
+plain "$file"
 [ -f "$file" ] && [ -s "$file" ] || {{ echo "$file is no file with anything in it"; exit 1; }}
 [ "$(stat -c %h -- "$file")" = 1 ] || {{ echo "$file has another name too, which may be an original's"; exit 1; }}
 offset=$(({place} % $(stat -c %s -- "$file")))
-was=$(byte) && becomes=$((was ^ {mask})) && echo "$offset $was $becomes $file" >"$FAULT/bit" || exit 1
+was=$(byte) && becomes=$((was ^ {mask})) || exit 1
+printf '%s %s %s %s\\n' "$offset" "$was" "$becomes" "$file" >"$FAULT/bit" || exit 1
 put "$becomes\""""
     # A byte that is not what we made of it was written by somebody since: it is theirs.
     flip_back = f"""{BYTE}{_PUT}read -r offset was becomes file 2>/dev/null <"$FAULT/bit" || exit 0
