@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeVar, get_type_hints
 from drkit.catalog import Action, Probe, fault
 from drkit.chaos import awslease
 from drkit.chaos.awslease import PREFIX, Call, Schedule, schedules
+from drkit.chaos.awsrights import rights
 from drkit.context import Context
 from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unreachable
 from drkit.model.environment import Environment
@@ -142,13 +143,15 @@ async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change
     so_already = entry.state(p, before) is State.HOLDS
     if so_already and not armed:
         raise Refused(f"{where}: it is so already, and not by a fault.", hint="drkit chaos leftovers")
-    fresh = not armed
+    fresh, role = not armed, "looked at before"
     if fresh:
         at = datetime.fromtimestamp(math.ceil(now.timestamp() + p.lease_s), UTC)
         said = {"fault": entry.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
         armed = awslease.wanted(key, at, change(p, before).revert, said)
+        role = await rights(ctx, p.site, p.role, [one.call for one in armed])
         await awslease.arm(ctx, p.site, p.role, armed, why=where)
-    detail: dict[str, Json] = {"key": key, "lease": "schedule", "left_s": (armed[0].at - now).total_seconds()}
+    left_s = (armed[0].at - now).total_seconds()
+    detail: dict[str, Json] = {"key": key, "lease": "schedule", "left_s": left_s, "role": role}
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="armed", detail=dict(detail)))
     if not so_already:
         await _break(ctx, entry, p, armed, change(p, before).breaking(armed[0].at), fresh=fresh)

@@ -81,6 +81,8 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(world: World
     assert case.fault.state(p, await case.fault.observe(ctx, p)) is State.ABSENT
     assert (await faults(ctx, Nothing())).markers == () and world.schedules() == []
     assert [(f.id, f.state) for f in told][:2] == [("inject", "armed"), ("inject", "injected")]
+    # The sandbox's IAM works nothing out: that is said, and not passed over.
+    assert told[0].detail["role"].startswith("unchecked: iam:simulate_principal_policy")
     assert (told[-1].id, told[-1].state, told[-1].detail["by"]) == ("inject", "healed", "drkit")
     await ctx.providers.aclose()
 
