@@ -1,4 +1,4 @@
-"""aws.faults: leases of faults that AWS still holds, in every region of the environment.
+"""aws.faults: leases of faults that AWS still holds, in every region, and experiments that it runs for us.
 
 A lease that is over is looked into: its schedules stay when they are done, and only the target says whether they did
 their work or AWS gave up.
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from drkit.actions.together import together
 from drkit.catalog import Action, Catalog, probe
 from drkit.chaos.awslease import PREFIX, RETRIES, Schedule, schedules
+from drkit.chaos.faults import aws_experiment
 from drkit.chaos.onaws import reached, standing
 from drkit.context import Context
 from drkit.errors import DrkitError
@@ -40,7 +41,8 @@ async def _left_in(ctx: Context, site: str, catalog: Catalog) -> Markers:
         return Markers(silent=(f"AWS in {site}: {silent.message}",))
     leases = [list(parts) for _, parts in groupby(found, key=lambda one: one.key)]
     left = await together([_marked(ctx, site, lease, now, catalog) for lease in leases])
-    return Markers(markers=tuple(one for one in left if one is not None))
+    schedules_left = Markers(markers=tuple(one for one in left if one is not None))
+    return joined([schedules_left, await aws_experiment.left_in(ctx, site)])
 
 
 async def _marked(

@@ -63,6 +63,9 @@ SIMULATED = {
     "aws.replication-pause": _METADATA + "objects are copied by the sandbox's own replicator",
     "aws.iam-deny": _SHAPES + "the sandbox's cloud keeps policies and asks nobody for rights",
     "aws.bucket-deny": _SHAPES + "the sandbox's cloud knows no condition of a policy",
+    "aws.database-reboot": _SHAPES + "no database of RDS runs here to be restarted",
+    "aws.lambda-exhaust": _SHAPES + "the sandbox's cloud has no quota of concurrency",
+    "aws.experiment": _SHAPES + "experiments are written down and carried out by nobody",
     "aws.database-failover": _METADATA + "the writer's name moves, there is no data",
     "vpn.prefer": "no BGP session is real; the connections tried from on-prem are",
 }

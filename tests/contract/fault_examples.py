@@ -93,6 +93,19 @@ OWN = {"Sid": "TheirOwn", "Effect": "Allow", "Principal": "*", "Action": "s3:Get
 ASKED = {"asked_by": "arn:aws:iam::1:role/drkit", "at": "2026-11-23T08:00:00Z"}
 
 
+def status(now: str, restarted_at: str | None) -> dict[str, Any]:
+    """A database instance at eight o'clock."""
+    return {"status": now, "restarted_at": restarted_at, "at": "2026-11-23T08:00:00Z"}
+
+
+def running(*states: str) -> dict[str, Any]:
+    """A template of FIS with experiments of ours, and one of another template."""
+    key = {"key": key_of("aws.experiment"), "step": "inject"}
+    ours = [{"id": f"EXP{n}", "status": one, **key} for n, one in enumerate(states)]
+    other = {"id": "EXP9", "status": "running", "key": "other", "step": "inject"}
+    return {"stop_conditions": ["alarm"], "endless": [], "lasts_s": 60.0, "experiments": [*ours, other]}
+
+
 def copied(**rules: str) -> dict[str, Any]:
     """How a bucket is replicated, by rules and their status."""
     made = [{"ID": name, "Status": status} for name, status in rules.items()]
@@ -107,6 +120,7 @@ USED: dict[str, dict[str, Any]] = {
     "aws.api-latency": {"site": "west", "service": "ec2", "operation": "Describe*", "delay_s": 0.5},
     "aws.api-throttle": {"site": "west", "service": "s3", "percent": 50},
     "aws.bucket-deny": {"site": "west", "bucket": "orders", "actions": ["s3:GetObject"]},
+    "aws.experiment": {"site": "west", "template": "EXT1"},
     "aws.iam-deny": {"site": "west", "denied_role": "app", "actions": ["rds:*"]},
     "host.cpu-load": {"host": "app-1", "cores": 2},
     "host.memory-fill": {"host": "app-1", "hold_mib": 64},
@@ -167,6 +181,23 @@ FAULTS: dict[str, Example] = {
         ZONE, injected={"subnets": ["subnet-1"], "acls": [acl("aws.zone-isolate", ZONE)] * 2},
         healed={"subnets": ["subnet-1"], "acls": [{"id": "acl-1"}] * 2},
         neither={"one ACL is open": {"subnets": [], "acls": [acl("aws.zone-isolate", ZONE), {"id": "acl-2"}]}},
+    ),
+    "aws.database-reboot": Example(
+        {"site": "west", "instance": "shop-1", "force_failover": True},
+        injected=status("available", "2026-11-23T07:59:00Z"), healed=status("available", "2026-11-23T07:50:00Z"),
+        neither={
+            "it is under way": status("rebooting", "2026-11-23T07:59:00Z"), "it is lost": status("failed", None),
+        },
+    ),
+    "aws.experiment": Example(
+        USED["aws.experiment"], injected=running("running"), healed=running(),
+        neither={
+            "it begins": running("pending"), "it ends": running("stopping"), "half": running("running", "pending"),
+        },
+    ),
+    "aws.lambda-exhaust": Example(
+        {"site": "west", "function": "spare"},
+        injected={"unreserved": 100, "reserved": 800}, healed={"unreserved": 900, "reserved": None},
     ),
     "aws.instance-stop": Example(
         {"site": "west", "instance": "i-1", "lease_s": 60.0},
@@ -278,6 +309,9 @@ LOOKS: dict[str, list[dict[str, Any]]] = {
     "aws.faults": [{}],
     "aws.api-troubles": [{"site": "west"}],
     "aws.bucket-policy": [{"site": "west", "bucket": "orders"}],
+    "aws.database-instance": [{"site": "west", "instance": "shop-1"}],
+    "aws.experiment-template": [{"site": "west", "template": "EXT1"}],
+    "aws.lambda-concurrency": [{"site": "west", "function": "spare"}],
     "aws.role-denials": [{"site": "west", "denied_role": "app"}],
     "aws.database-cluster": [{"site": "west", "cluster": "shop"}],
     "aws.health-check": [{"site": "west", "health_check": "hc-1"}],
