@@ -7,6 +7,10 @@ GET  /troubles                           what the AWS API does to some calls
 POST /troubles/REGION     {...}          throttle calls or let them wait; ends by itself (`parts._trouble`)
 POST /troubles/KEY/end    {}
 POST /restore     {region}               mend the links, start its parts; a former primary stays fenced
+POST /zones/ZONE/down     {lease_s, meta}  its servers die; it ends by itself (`breaking`)
+POST /zones/ZONE/up       {}
+POST /links/NAME/down     {lease_s, meta}  it is cut; it ends by itself
+POST /links/NAME/up       {}
 POST /links/NAME  {delay_s?, cut?, reset?}
 POST /replication {mode: sync|async}
 POST /kill        {part, signal?}        SIGKILL, SIGSTOP, SIGCONT or SIGTERM for one part
@@ -22,7 +26,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from drkit.errors import DrkitError
-from drkit.sandbox.layout import OUTSIDE, REGIONS, address, hosts, other
+from drkit.sandbox.layout import OUTSIDE, REGIONS, address, hosts, other, zones
 from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
 from drkit.sandbox.parts._holders import Holders, clock
 from drkit.sandbox.processes import wait_gone
@@ -70,9 +74,17 @@ class Control:
                 case "POST", ["troubles", key, "end"]:
                     return answer({"troubles": await self._troubles("POST", f"troubles/{key}/end", {})})
                 case "POST", ["outage"]:
-                    return answer(await self.outage(_region(body), body.get("lease_s"), body.get("meta")))
+                    return answer(await self.outage(_region(body), _lease_s(body), body.get("meta")))
                 case "POST", ["restore"]:
                     return answer(await self.restore(_region(body)))
+                case "POST", ["zones", zone, "down"]:
+                    return answer(await self.supervisor.breaking.zone_down(zone, _lease_s(body), body.get("meta")))
+                case "POST", ["zones", zone, "up"]:
+                    return answer(await self.supervisor.breaking.zone_back(zone))
+                case "POST", ["links", name, "down"]:
+                    return answer(await self.supervisor.breaking.link_down(name, _lease_s(body), body.get("meta")))
+                case "POST", ["links", name, "up"]:
+                    return answer(await self.supervisor.breaking.link_back(name))
                 case "POST", ["links", name]:
                     return answer(await self.change_link(name, body))
                 case "POST", ["replication"]:
@@ -102,8 +114,13 @@ class Control:
             ],
             "links": [_shown(self.supervisor, name) for name in self.supervisor.links],
             "outages": sorted(self.supervisor.outages),
+            "zones": {
+                zone: [self.supervisor.parts[host].running for host in hosts if host in self.supervisor.parts]
+                for region in REGIONS for zone, hosts in zones(region).items()
+            },
+            "down": sorted([*self.supervisor.breaking.zones, *self.supervisor.breaking.links]),
             "clock": clock(),
-        }
+        }  # fmt: skip
 
     async def faults(self) -> list[dict[str, Any]]:
         """Outages and troubles that somebody injected, with their ends."""
@@ -111,6 +128,7 @@ class Control:
         troubles = await self._troubles("GET", "troubles")
         return [
             *(one for one in shown if one is not None),
+            *self.supervisor.breaking.faults(),
             *({"state": "injected", "expires_in_s": one["expires_in_s"], **one["meta"]} for one in troubles),
         ]
 
@@ -134,8 +152,6 @@ class Control:
         The lease runs before the first link is cut. Answers when the kernel has cleared away what was killed: on a busy
         machine that is not the same instant.
         """
-        if lease_s is not None and not (isinstance(lease_s, int | float) and lease_s > 0):
-            raise ValueError(f"lease_s is a number of seconds, not {lease_s!r}")
         if region not in self.supervisor.outages:  # asked twice, it ends when it was to end
             self.supervisor.outages.begin(region, lease_s, meta, self.restore)
         killed = self.supervisor.black_out(region)
@@ -149,10 +165,13 @@ class Control:
             supervisor = self.supervisor
             for link in supervisor.links_of(region):
                 # The replication link ends in both regions: it stays cut while the other one is dark.
-                if link.name != "replication" or other(region) not in supervisor.outages:
+                held = link.name == "replication" and other(region) in supervisor.outages
+                if not held and link.name not in supervisor.breaking.links:
                     await link.mend()
             supervisor.outages.over(region)
-            names = [part.name for part in supervisor.parts.values() if part.site == region and not part.running]
+            dark = supervisor.breaking.dark()
+            down = [part for part in supervisor.parts.values() if part.site == region and not part.running]
+            names = [part.name for part in down if part.name not in dark]
             changes: dict[str, dict[str, Any]] = {
                 f"agent-{region}": {"fenced": f"{region} came back after an outage"},
                 **{name: {"boot": []} for name in hosts(region)},  # servers come back, services wait to be started
@@ -179,9 +198,7 @@ class Control:
 
     async def change_link(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Set a link's delay, cut or mend it, reset what runs over it."""
-        link = self.supervisor.links.get(name)
-        if link is None:
-            raise DrkitError(f"there is no link {name} (known: {', '.join(sorted(self.supervisor.links))})")
+        link = self.supervisor.link(name)
         if (delay_s := body.get("delay_s")) is not None:
             if not isinstance(delay_s, int | float) or not 0 <= delay_s <= 10:
                 raise ValueError(f"delay_s is between 0 and 10 seconds, not {delay_s!r}")
@@ -229,6 +246,14 @@ def _region(body: dict[str, Any]) -> str:
     if region not in REGIONS:
         raise ValueError(f"region is one of {', '.join(REGIONS)}, not {region!r}")
     return str(region)
+
+
+def _lease_s(body: dict[str, Any]) -> float | None:
+    """Seconds until it ends by itself; None: it does not."""
+    lease_s = body.get("lease_s")
+    if lease_s is not None and not (isinstance(lease_s, int | float) and lease_s > 0):
+        raise ValueError(f"lease_s is a number of seconds, not {lease_s!r}")
+    return lease_s
 
 
 def _shown(supervisor: Supervisor, name: str) -> dict[str, Any]:

@@ -85,4 +85,9 @@ async def left(ctx: Context, p: Nothing) -> Markers:
         found = await ctx.use(World).faults()
     except DrkitError as silent:
         return Markers(silent=(f"sandbox: {silent.message}",))
-    return Markers(markers=tuple(Marker(where=f"region {one['params']['site']}", **one) for one in found))
+    return Markers(markers=tuple(Marker(where=_where(one["params"]), **one) for one in found))
+
+
+def _where(params: dict[str, Json]) -> str:
+    kind = next(name for name in ("dependency", "zone", "site") if name in params)
+    return f"{'region' if kind == 'site' else kind} {params[kind]}"

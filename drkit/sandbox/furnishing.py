@@ -15,7 +15,7 @@ from typing import Any
 from drkit.sandbox import schema
 from drkit.sandbox.layout import BACKUPS, ONPREM, SOURCE
 from drkit.sandbox.links import Endpoint
-from drkit.sandbox.processes import SITE_VARIABLE, WORLD_VARIABLE
+from drkit.sandbox.processes import HOST_VARIABLE, SITE_VARIABLE, WORLD_VARIABLE
 
 RELEASES = Path(__file__).with_name("parts")
 SHOP_RELEASE = RELEASES / "order_app.py"
@@ -75,9 +75,9 @@ def onprem_host(
     return {"files": files, "boot": [ready, "bin/svc start batch"]}
 
 
-def marks(world: Path, site: str) -> dict[str, str]:
+def marks(world: Path, site: str, host: str) -> dict[str, str]:
     """What every process on a server carries in its environment, so that it can be found."""
-    return {WORLD_VARIABLE: str(world), SITE_VARIABLE: site}
+    return {WORLD_VARIABLE: str(world), SITE_VARIABLE: site, HOST_VARIABLE: host}
 
 
 def _worker(name: str, site: str, service: str, database: Endpoint, password: str) -> dict[str, str]:

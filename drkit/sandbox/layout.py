@@ -53,6 +53,11 @@ def hosts(site: str) -> tuple[str, ...]:
     }.get(site, ())
 
 
+def zones(region: str) -> dict[str, tuple[str, ...]]:
+    """The zones of a region, each with its servers. Database and edge are the region's own, in every zone."""
+    return {f"{region}{letter}": (name,) for letter, name in zip("ab", hosts(region), strict=True)}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a world is made with; kept in its folder."""

@@ -20,6 +20,7 @@ from drkit.errors import DrkitError
 
 WORLD_VARIABLE = "DRKIT_SANDBOX_WORLD"
 SITE_VARIABLE = "DRKIT_SANDBOX_SITE"
+HOST_VARIABLE = "DRKIT_SANDBOX_HOST"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _IPC_RMID = 0
@@ -114,8 +115,10 @@ def descendants(roots: Iterable[int], stats: dict[int, Stat]) -> set[int]:
     return found
 
 
-def of_world(folder: Path, site: str | None = None, roots: Iterable[int] = ()) -> list[Process]:
-    """Living processes marked with this world (and site), or descended from one that is, or from `roots`.
+def of_world(
+    folder: Path, site: str | None = None, roots: Iterable[int] = (), *, host: str | None = None
+) -> list[Process]:  # fmt: skip
+    """Living processes marked with this world (and site, and host), or descended from one that is, or from `roots`.
 
     Descent matters: PostgreSQL writes its process title over its environment.
     """
@@ -123,7 +126,8 @@ def of_world(folder: Path, site: str | None = None, roots: Iterable[int] = ()) -
     marked = set(roots)
     for pid in stats:
         mark = marks(pid)
-        if mark.get(WORLD_VARIABLE) == str(folder) and site in (None, mark.get(SITE_VARIABLE)):
+        here = mark.get(WORLD_VARIABLE) == str(folder) and site in (None, mark.get(SITE_VARIABLE))
+        if here and host in (None, mark.get(HOST_VARIABLE)):
             marked.add(pid)
     family = descendants(marked, stats)
     family.discard(os.getpid())

@@ -90,7 +90,7 @@ async def _host(world: Worksite, name: str, site: str, number: int, public: str,
         "folder": str(world.folders.host(name)),
         "user": SSH_USER,
         "authorized_keys": [public],
-        "env": furnishing.marks(world.folders.world, site),
+        "env": furnishing.marks(world.folders.world, site, name),
         **furniture,
     }
     ready = await world.start(name, site, f"{PARTS}.host", config)

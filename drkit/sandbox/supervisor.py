@@ -22,6 +22,7 @@ from typing import Any
 
 from drkit.errors import DrkitError
 from drkit.sandbox import postgres
+from drkit.sandbox.breaking import Breaking
 from drkit.sandbox.lapses import Lapse, Lapses
 from drkit.sandbox.layout import REGIONS, Folders
 from drkit.sandbox.links import Endpoint, Link, bind
@@ -66,6 +67,7 @@ class Supervisor:
         self.parts: dict[str, Part] = {}
         self.links: dict[str, Link] = {}
         self.outages = Lapses()
+        self.breaking = Breaking(self)
         self._reserved: list[socket.socket] = []
         self.stopping = asyncio.Event()
 
@@ -147,6 +149,12 @@ class Supervisor:
                 os.waitpid(ended.si_pid, os.WNOHANG)
 
     # -- breaking and mending ----------------------------------------------------------------------------------------
+
+    def link(self, name: str) -> Link:
+        """The link called so. DrkitError, with what is known, if there is none."""
+        if name not in self.links:
+            raise DrkitError(f"there is no link {name} (known: {', '.join(sorted(self.links))})")
+        return self.links[name]
 
     def links_of(self, region: str) -> list[Link]:
         """Every wire that ends in the region; the replication link ends in both."""

@@ -293,6 +293,18 @@ FAULTS: dict[str, Example] = {
         injected={"standby": True, "paused": True, "behind_bytes": 8192}, healed={"standby": True, "paused": False},
     ),
     "host.loss": Example({"host": "app-1"}, injected={"answers": False}, healed={"answers": True}),
+    "zone.outage": Example(
+        {"site": "east", "zone": "easta"},
+        injected={"hosts": 2, "running": 0, "outage": True}, healed={"hosts": 2, "running": 2, "outage": False},
+        neither={
+            "a server boots": {"hosts": 2, "running": 1, "outage": False},
+            "it is over, and nothing boots": {"hosts": 2, "running": 0, "outage": False},
+        },
+    ),
+    "dependency.down": Example(
+        {"dependency": "replication"}, injected={"cut": True, "down": True}, healed={"cut": False, "down": False},
+        neither={"somebody else cut it": {"cut": True, "down": False}},
+    ),
     "region.outage": Example(
         {"site": "east"},
         injected={"parts": 5, "running": 0, "links": 3, "links_cut": 3, "outage": True},
@@ -333,4 +345,6 @@ LOOKS: dict[str, list[dict[str, Any]]] = {
     "host.answers": [{"host": "app-1"}],
     "host.processes": [{"host": "app-1", "service": "app"}],
     "sandbox.faults": [{}],
+    "zone.state": [{"site": "east", "zone": "easta"}],
+    "dependency.state": [{"dependency": "replication"}],
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import tempfile
 import time
 import urllib.error
@@ -22,10 +23,17 @@ import dns.query
 import psycopg
 import pytest
 
-from drkit.errors import DrkitError, Refused
+from drkit import testing
+from drkit.catalog import Action
+from drkit.context import Context
+from drkit.errors import DrkitError, Refused, StepFailed
 from drkit.model.environment import Environment, SecretRef
+from drkit.model.faults import Nothing
+from drkit.model.observation import State
 from drkit.sandbox import world
-from drkit.sandbox.layout import SOURCE, TARGET
+from drkit.sandbox.faults import left as faults_left
+from drkit.sandbox.layout import SOURCE, TARGET, hosts
+from drkit.sandbox.partial_faults import dependency_down, zone_outage
 from drkit.sandbox.processes import Process, of_world
 
 
@@ -128,6 +136,60 @@ def test_maintenance_blocks_writes_at_the_edge_and_reads_go_on(environment: Envi
     finally:
         ask("PUT", f"{admin}/_edge/maintenance", {"on": False})
     assert ask("POST", f"{users}/orders", {"customer": "dana", "sku": "sku-1"})[0] == 201
+
+
+async def injected(ctx: Context, fault: Action[Any, Any], **given: Any) -> Any:
+    p = fault.params.model_validate({"lease_s": 600.0, **given})
+    await fault(ctx, p, await fault.observe(ctx, p))
+    assert fault.state(p, await fault.observe(ctx, p)) is State.HOLDS
+    return p
+
+
+def commands(processes: list[Process]) -> list[str]:
+    return [Path(f"/proc/{process.pid}/cmdline").read_text() for process in processes]
+
+
+async def test_a_zone_dies_whole_and_boots_again(environment: Environment, folder: Path) -> None:
+    ctx, users = testing.context(environment, source=SOURCE, target=TARGET), entrance(environment, SOURCE)
+    first, second = hosts(SOURCE)
+    family, other = of_world(folder, SOURCE, host=first), of_world(folder, SOURCE, host=second)
+    assert family and other and not {*family} & {*other}
+    p = await injected(ctx, zone_outage, site=SOURCE, zone=f"{SOURCE}a")
+    assert not [process for process in family if process.alive] and all(process.alive for process in other)
+    (left,) = (await faults_left(ctx, Nothing())).markers
+    assert (left.fault, left.where, left.params) == ("zone.outage", f"zone {SOURCE}a", p.model_dump())
+    until(lambda: ask("GET", f"{users}/catalog")[0] == 200, 15)  # by the other zone
+    assert zone_outage.heal is not None
+    await zone_outage.heal(ctx, p, await zone_outage.observe(ctx, p))
+    assert zone_outage.state(p, await zone_outage.observe(ctx, p)) is State.ABSENT
+    services = commands(of_world(folder, SOURCE, host=first))
+    assert any("order" in line for line in services), services
+    assert (await faults_left(ctx, Nothing())).markers == ()
+    await ctx.providers.aclose()
+
+
+async def test_a_dependency_is_down_until_its_lease_is_over(environment: Environment) -> None:
+    ctx, link = testing.context(environment, source=SOURCE, target=TARGET), f"onprem-{SOURCE}"
+    reached = environment.database("orders", SOURCE).reached_from["onprem"]
+
+    def connects() -> bool:
+        try:
+            with socket.create_connection((reached.host, reached.port), timeout=3):
+                return True
+        except OSError:
+            return False
+
+    assert connects()
+    began = time.monotonic()
+    p = dependency_down.params.model_validate({"dependency": link, "lease_s": 1.5})
+    await dependency_down(ctx, p, await dependency_down.observe(ctx, p))
+    until(connects, 15)
+    assert time.monotonic() - began >= 1.5, "nobody was let through before"
+    assert dependency_down.state(p, await dependency_down.observe(ctx, p)) is State.ABSENT
+    with pytest.raises(StepFailed, match="the way by which drkit reaches the region"):
+        await injected(ctx, dependency_down, dependency=f"admin-{SOURCE}")
+    assert (await faults_left(ctx, Nothing())).markers == ()
+    await ctx.providers.aclose()
 
 
 def test_an_outage_leaves_nothing_of_the_region_and_nothing_else_dies(environment: Environment, folder: Path) -> None:
