@@ -24,7 +24,7 @@ SETTINGS = {
     "listen_addresses": "", "port": "5432", "wal_level": "replica", "fsync": "off", "max_connections": "20",
     "shared_buffers": "128kB",  # so few that a table is read from its file each time
     "dynamic_shared_memory_type": "mmap", "wal_keep_size": "64MB", "archive_mode": "on", "hot_standby": "on",
-    "wal_receiver_status_interval": "1s",
+    "wal_receiver_status_interval": "1s", "autovacuum": "off", "checkpoint_timeout": "1d",  # nobody writes but a test
 }  # fmt: skip
 BATCHES, ROWS = 6, 1000
 KEY = "srv/keys/backup"
