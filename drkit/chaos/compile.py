@@ -17,7 +17,7 @@ from drkit.errors import CatalogError, Refused
 from drkit.model.inventory import Member
 from drkit.model.params import Use
 from drkit.model.plan import PlanStep
-from drkit.model.runbook import StepSpec
+from drkit.model.runbook import ProbeSpec, StepSpec
 from drkit.model.scenario import MethodStep, Scenario
 from drkit.model.values import Json, canonical_text
 
@@ -47,6 +47,8 @@ class Parts:
     """The runbook that is to recover."""
     run_after: str | None = None
     """Step that the runbook waits for."""
+    watch: ProbeSpec | None = None
+    """What is asked where an expression only reads probes."""
 
     @property
     def part_of(self) -> dict[str, str]:
@@ -69,7 +71,7 @@ def parts(scenario: Scenario, catalog: Catalog, targets: Targets | None = None) 
         if step.run is not None:
             found.run, found.run_after = step, after
         else:
-            last = _injected(step, found, scenario, catalog, targets or {}, after)
+            last = _injected(step, found, catalog, targets or {}, after)
     found.run_after = found.run_after or last
     if not found.injects:
         found.after.clear()  # nothing was broken: there is nothing to come back from
@@ -77,7 +79,7 @@ def parts(scenario: Scenario, catalog: Catalog, targets: Targets | None = None) 
 
 
 def _steady(scenario: Scenario, found: Parts) -> None:
-    watch = next(iter(scenario.probes.values()), None)
+    watch = found.watch = next(iter(scenario.probes.values()), None)
     if scenario.steady_state and watch is None:
         raise Refused(f"{scenario.metadata.name}: steady_state reads probes, and none is declared under probes:")
     steps = [StepSpec(id=given.id, uses=given.uses, with_=given.with_, title="arrange") for given in scenario.given]
@@ -111,9 +113,7 @@ def _started(
     return wait.id
 
 
-def _injected(
-    step: MethodStep, found: Parts, scenario: Scenario, catalog: Catalog, targets: Targets, after: str | None
-) -> str:
+def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets, after: str | None) -> str:
     """The inject steps of one line of the method, each with its hold; the last one's id."""
     entry = catalog.find(step.inject or "")
     needs = [] if after is None else [after]
@@ -135,27 +135,25 @@ def _injected(
         found.injects[id] = step
         needs, last = [id], id
         look = _look(step, catalog, given) if step.duration is not None else None
-        if look is not None and step.duration is not None:
+        if step.noticed is not None:
+            found.method.append(_noticed(step, id, found))
+        elif look is not None:
             found.method.append(
                 StepSpec(
-                    id=HOLD + id, uses=look[0], with_=look[1], title=f"hold {id}", hold=step.duration,
-                    timeout=step.duration + 60, needs=[id], on_failure="abort",
+                    id=HOLD + id, uses=look[0], with_=look[1], title=f"hold {id}", hold=step.duration or 0.0,
+                    timeout=(step.duration or 0.0) + 60, needs=[id], on_failure="abort",
                 )
-                if step.noticed is None
-                else _noticed(step, id, scenario)
             )  # fmt: skip
-        if step.noticed is not None:
-            found.noticing.add(HOLD + id)
     return last
 
 
-def _noticed(step: MethodStep, id: str, scenario: Scenario) -> StepSpec:
+def _noticed(step: MethodStep, id: str, found: Parts) -> StepSpec:
     """Wait until a fault is noticed. That nobody does is an answer to the hypothesis, and then it is healed."""
-    watch = next(iter(scenario.probes.values()), None)
-    if watch is None:
+    if found.watch is None:
         raise Refused(f"{step.id}: noticed reads probes, and none is declared under probes:")
+    found.noticing.add(HOLD + id)
     return StepSpec(
-        id=HOLD + id, uses=watch.uses, with_=watch.with_, title=f"{id} is noticed", verify=step.noticed,
+        id=HOLD + id, uses=found.watch.uses, with_=found.watch.with_, title=f"{id} is noticed", verify=step.noticed,
         timeout=step.duration, needs=[id], optional=True,
     )  # fmt: skip
 
