@@ -12,6 +12,7 @@ POST /zones/ZONE/up       {}
 POST /links/NAME/down     {lease_s, meta}  it is cut; it ends by itself
 POST /links/NAME/up       {}
 POST /links/NAME  {delay_s?, cut?, reset?}
+POST /links/NAME/slow  {delay_s, lease_s, meta}  it ends by itself; `over` ends it before
 POST /replication {mode: sync|async}
 POST /kill        {part, signal?}        SIGKILL, SIGSTOP, SIGCONT or SIGTERM for one part
 POST /down        {}
@@ -87,6 +88,8 @@ class Control:
                     return answer(await self.supervisor.breaking.link_back(name))
                 case "POST", ["links", name]:
                     return answer(await self.change_link(name, body))
+                case "POST", ["links", name, "slow" | "over" as verb]:
+                    return answer(await self.slow_link(name, None if verb == "over" else body))
                 case "POST", ["replication"]:
                     return answer(await self.replicate(str(body.get("mode"))))
                 case "POST", ["kill"]:
@@ -199,16 +202,23 @@ class Control:
     async def change_link(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Set a link's delay, cut or mend it, reset what runs over it."""
         link = self.supervisor.link(name)
-        if (delay_s := body.get("delay_s")) is not None:
-            if not isinstance(delay_s, int | float) or not 0 <= delay_s <= 10:
-                raise ValueError(f"delay_s is between 0 and 10 seconds, not {delay_s!r}")
-            link.delay_s = float(delay_s)
+        if body.get("delay_s") is not None:
+            link.delay_s = _delay_s(body)
         if body.get("cut") is True:
             link.cut()
         elif body.get("cut") is False:
             await link.mend()
         if body.get("reset"):
             link.reset()
+        return _shown(self.supervisor, name)
+
+    async def slow_link(self, name: str, fault: dict[str, Any] | None) -> dict[str, Any]:
+        """Let a fault make a link slow until its lease is over; None: it is over now."""
+        self.supervisor.link(name)
+        if fault is None:
+            await self.supervisor.slowness.over(name)
+        else:
+            self.supervisor.slowness.begin(name, _delay_s(fault), _lease_s(fault), dict(fault["meta"]))
         return _shown(self.supervisor, name)
 
     async def replicate(self, mode: str) -> dict[str, Any]:
@@ -256,12 +266,20 @@ def _lease_s(body: dict[str, Any]) -> float | None:
     return lease_s
 
 
+def _delay_s(body: dict[str, Any]) -> float:
+    delay_s = body.get("delay_s")
+    if not isinstance(delay_s, int | float) or not 0 <= delay_s <= 10:
+        raise ValueError(f"delay_s is between 0 and 10 seconds, not {delay_s!r}")
+    return float(delay_s)
+
+
 def _shown(supervisor: Supervisor, name: str) -> dict[str, Any]:
     link = supervisor.links[name]
     return {
         "name": name,
         "delay_s": link.delay_s,
         "cut": link.is_cut,
+        "slow": supervisor.slowness.shown(name),
         "connections": link.connections,
         "routes": [
             {"listen": f"{route.listen.host}:{route.listen.port}", "to": f"{route.upstream.host}:{route.upstream.port}"}

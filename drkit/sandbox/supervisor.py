@@ -36,6 +36,7 @@ from drkit.sandbox.processes import (
     of_world,
     wait_gone,
 )
+from drkit.sandbox.slowness import Slowness
 
 READY_WITHIN_S = 90.0
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,7 @@ class Supervisor:
         self.links: dict[str, Link] = {}
         self.outages = Lapses()
         self.breaking = Breaking(self)
+        self.slowness = Slowness(self.links)
         self._reserved: list[socket.socket] = []
         self.stopping = asyncio.Event()
 

@@ -133,6 +133,7 @@ USED: dict[str, dict[str, Any]] = {
     "host.dns-failure": {"host": "app-1"},
     "host.bandwidth": {"host": "app-1", "peers": ["10.0.0.5"], "kbit_per_s": 400},
     "host.latency": {"host": "app-1", "peers": ["10.0.0.5"], "delay_ms": 100},
+    "sandbox.slow-link": {"link": "replication", "delay": 2.0},
     "data.bit-flip": {"host": "app-1", "path": "/srv/copies/base/5/16384", "seed": 7},
     "data.wal-loss": {"host": "app-1", "path": "/srv/archive", "segment": "000000010000000000000003"},
     "data.wal-truncation": {"host": "app-1", "path": "/srv/archive", "keep_percent": 10},
@@ -292,6 +293,11 @@ FAULTS: dict[str, Example] = {
         {"host": "app-1", "path": "/srv/standby", "conninfo": "host=/run/postgresql user=postgres"},
         injected={"standby": True, "paused": True, "behind_bytes": 8192}, healed={"standby": True, "paused": False},
     ),
+    "sandbox.slow-link": Example(
+        USED["sandbox.slow-link"], injected={"delay_s": 2.0, "key": key_of("sandbox.slow-link")},
+        healed={"delay_s": 0.05},
+        neither={"somebody has set another delay": {"delay_s": 0.5, "key": key_of("sandbox.slow-link")}},
+    ),
     "host.loss": Example({"host": "app-1"}, injected={"answers": False}, healed={"answers": True}),
     "zone.outage": Example(
         {"site": "east", "zone": "easta"},
@@ -347,4 +353,6 @@ LOOKS: dict[str, list[dict[str, Any]]] = {
     "sandbox.faults": [{}],
     "zone.state": [{"site": "east", "zone": "easta"}],
     "dependency.state": [{"dependency": "replication"}],
+    "sandbox.slow-links": [{}],
+    "sandbox.slowness": [{"link": "replication"}],
 }
