@@ -119,7 +119,10 @@ class Locked(DrkitError):
 
 
 class StepFailed(DrkitError):
-    """An effect failed. `world` is what is known: `untouched`, `changed` or `unknown`."""
+    """An effect failed. `world` is what is known: `untouched`, `changed`, `turned-away` or `unknown`.
+
+    `turned-away`: its last call did nothing, for a reason that passes by itself; earlier ones may have.
+    """
 
     code = "E0500"
     default_state = "The step may have changed something; the run's log has what was observed."

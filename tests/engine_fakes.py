@@ -21,7 +21,7 @@ from drkit.engine.executor import Executor
 from drkit.engine.fold import Run, replay
 from drkit.engine.memory import MemoryInbox, MemoryStore
 from drkit.engine.state import RunState
-from drkit.errors import OutcomeUnknown, StepFailed, Unobservable
+from drkit.errors import OutcomeUnknown, StepFailed, Unobservable, Unreachable
 from drkit.model import events as e
 from drkit.model.environment import Environment, SecretRef, Site
 from drkit.model.observation import Observation
@@ -62,7 +62,7 @@ class World(Provider):
     """Name and token, in order, of every write that took effect."""
     seen_tokens: set[str] = field(default_factory=set)
     trouble: dict[str, list[str]] = field(default_factory=dict)
-    """By name: what happens to coming calls, one word a call: refuse, lose, lost-unsent, fail, hang, die."""
+    """By name: what happens to coming calls, one word a call: refuse, shut, lose, lost-unsent, fail, hang, die."""
     blind: set[str] = field(default_factory=set)
     """Names that cannot be observed now."""
     latency_s: float = 0.0
@@ -82,6 +82,8 @@ class World(Provider):
             raise StepFailed("permission denied for hunter2", world="untouched", hint="grant it")
         if word == "fail":
             raise StepFailed("broke half way", world="changed")
+        if word == "shut":
+            raise Unreachable("nobody answers the door")
         if word == "hang":
             await anyio.sleep_forever()
         if word == "lost-unsent":

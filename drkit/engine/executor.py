@@ -17,7 +17,7 @@ from drkit.engine import undoing
 from drkit.engine.gates import shown_hash
 from drkit.engine.scene import CannotStart, Evaluate, Scene, evaluate_expression, validated
 from drkit.engine.watching import Sight, verified, watch
-from drkit.errors import DrkitError, NotSupported, OutcomeUnknown, Refused, StepFailed
+from drkit.errors import DrkitError, NotSupported, OutcomeUnknown, Refused, StepFailed, Unreachable
 from drkit.model import events as e
 from drkit.model.events import Command, Fact
 from drkit.model.observation import Observation, State, Verdict
@@ -200,6 +200,7 @@ class Executor:
         await self._with_lease(job)
         sent = self._clock.monotonic()
         lost: str | None = None
+        world = "unknown"
         try:
             with anyio.move_on_after(job.step.timeout_s) as call:
                 await action.apply(job.ctx, job.params, before)
@@ -215,9 +216,10 @@ class Executor:
             lost = str(error)
         except Exception as error:  # noqa: BLE001 - the answer is lost, whatever it was: look
             lost = f"{type(error).__name__}: {error}"
+            world = "turned-away" if isinstance(error, Unreachable) else "unknown"
         finally:
             self._write_down(job)
-        return await self._still_ours(job, action, await self._settled(job, action, sent, lost, before))
+        return await self._still_ours(job, action, await self._settled(job, action, sent, lost, world, before))
 
     async def _with_lease(self, job: Job) -> None:
         """Directly before the send; waits while too little of the lease is left, CannotStart at the deadline."""
@@ -247,9 +249,9 @@ class Executor:
         return fact
 
     async def _settled(
-        self, job: Job, action: Action[Any, Any], sent: float, lost: str | None, before: Observation
+        self, job: Job, action: Action[Any, Any], sent: float, lost: str | None, world: str, before: Observation
     ) -> Fact:
-        """What became of something that was sent; `lost`: why its answer is not known."""
+        """What became of something that was sent; `lost`: why its answer is not known, `world`: what is, if absent."""
         settle_s = max(job.step.settle_s, action.settle_s)
 
         def absent(sight: Sight) -> str | None:
@@ -270,7 +272,7 @@ class Executor:
             reason = f"{lost or 'sent, and acknowledged'}; {sight.why}"
             return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=reason, seen=sight.look)
         error = f"{lost or f'not as wanted within {job.step.timeout_s:g} s'}; {sight.why}"
-        world = "changed" if lost is None else "unknown"
+        world = "changed" if lost is None else world
         return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world=world, seen=sight.look)
 
     async def _observe(self, job: Job) -> Fact:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from drkit.context import step_token
-from drkit.engine import fanout, gates, healing, scoping
+from drkit.engine import backoff, fanout, gates, healing, scoping
 from drkit.engine.compensation import ancestors
 from drkit.engine.state import BUSY, Ask, Phase, RunState, Status, StepState
 from drkit.errors import DrkitError
 from drkit.model.events import Command, Ordered
 from drkit.model.plan import Plan, PlanStep
-from drkit.model.runbook import Retry
 from drkit.model.values import Json
 
 Render = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
@@ -263,12 +261,10 @@ class Moves:
         plan = step.plan
         aborting = self.state.aborting is not None and step.undoes is None and plan.heals is None
         policy = "pause" if plan.fences else plan.on_failure  # a fence is observed, or two persons override it
-        retry = plan.retry or (Retry() if policy == "retry" else None)
-        repeatable = world == "untouched" or plan.kind != "action" or plan.repeat in ("safe", "token")
         if aborting:
             self.block(step, Status.FAILED)
-        elif retry is not None and repeatable and plan.kind != "gate" and step.retries < retry.times:
-            self._retry_later(step, retry)
+        elif backoff.waits(self, step):
+            pass
         elif plan.optional and not plan.fences:
             self.end(step, Status.FAILED, "optional: its failure holds nothing back")
         elif policy == "skip":
@@ -282,15 +278,6 @@ class Moves:
                 self.state.chosen[step.id] = Ordered(
                     t=self.state.t, verb="abort", by=by, step=step.id, reason=reason, args=args
                 )  # fmt: skip
-
-    def _retry_later(self, step: StepState, retry: Retry) -> None:
-        # The variation must come out the same in a replay: it is taken from the names, not from a generator.
-        spread = zlib.crc32(f"{self.state.run}/{step.id}/{step.attempt}".encode()) / 2**32
-        wait_s = retry.backoff * 2**step.retries * (1 + retry.jitter * (2 * spread - 1))
-        step.retries += 1
-        self.move(step, Phase.BACKOFF)
-        why = f"attempt {step.attempt} failed; {retry.times - step.retries + 1} of {retry.times} retries left"
-        self.arm(step, f"retry {step.id} {step.attempt}", self.state.t + wait_s, why)
 
     def arm(self, step: StepState | None, timer: str, at_t: float, why: str) -> None:
         """Have `Fired(timer)` reported at `at_t` on the run's clock."""

@@ -144,6 +144,8 @@ class StepState:
     # Bookkeeping of the fold.
     next: tuple[str, str] | None = None  # verb and why, while held
     retries: int = 0  # repetitions by itself since a person last decided
+    knocks: int = 0  # attempts that were turned away since then
+    turned_away_t: float | None = None  # when the first one was
     skip: Ordered | None = None  # skip when its turn comes
     exposed: bool = False  # an attempt ended that may have reached the world
     claim: Ordered | None = None  # a person says it is done; being looked at

@@ -78,7 +78,7 @@ def _retry(run: Moves, order: Ordered) -> None:
 
 def _try_again(run: Moves, step: StepState, order: Ordered) -> None:
     """A person's word permits sending again what is observed absent, whatever its action says of repeating."""
-    step.retries, step.consent = 0, True
+    step.retries, step.knocks, step.turned_away_t, step.consent = 0, 0, None, True
     changed = order.args.get("set")
     why = f"{order.by.get('name', 'somebody')} ordered a retry"
     if isinstance(changed, dict) and changed:

@@ -158,7 +158,10 @@ class Done(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Fact):
-    """The step did not reach its goal. `world`: untouched, changed or unknown; `seen` is the last observation."""
+    """The step did not reach its goal. `seen` is the last observation.
+
+    `world`: untouched, changed, unknown, or turned-away (its last call did nothing, for a reason that passes).
+    """
 
     kind: ClassVar[str] = "step.failed"
     step: str

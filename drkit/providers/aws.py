@@ -22,6 +22,12 @@ from drkit.providers.credentials import CONNECT_S, READ_S, Clients, Secrets
 
 READS = ("describe_", "get_", "list_", "head_", "batch_get_", "query", "scan", "lookup_", "decrypt", "receive_")
 _UNSUPPORTED = frozenset({"NotImplemented", "UnknownOperationException", "InvalidAction", "UnsupportedOperation"})
+#: Too many calls at the time: nothing was done, whatever the status (503 for EC2 and S3).
+_THROTTLED = frozenset({
+    "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException",
+    "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "EC2ThrottledException",
+    "ProvisionedThroughputExceededException", "PriorRequestNotComplete", "SlowDown",
+})  # fmt: skip
 
 T = TypeVar("T")
 
@@ -30,7 +36,7 @@ class AwsError(StepFailed):
     """AWS answered and said no; `aws_code` is its code (`ResourceNotFoundException`)."""
 
     def __init__(self, message: str, *, aws_code: str, status: int) -> None:
-        super().__init__(message, world="untouched")
+        super().__init__(message, world="turned-away" if aws_code in _THROTTLED else "untouched")
         self.aws_code = aws_code
         self.status = status
 
@@ -134,7 +140,7 @@ def translated(error: Any, label: str, writes: bool) -> Exception:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if code in _UNSUPPORTED or status == 501:
             return NotSupported(f"{label} is not supported by this endpoint.")
-        if status >= 500:
+        if status >= 500 and code not in _THROTTLED:
             return _unanswered(label, f"it answered {status} {code}", writes)
         message = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
         return AwsError(f"{label}: {code}: {message}", aws_code=code, status=status)

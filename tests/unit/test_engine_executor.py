@@ -135,6 +135,15 @@ def test_a_call_that_never_arrived_is_failed_once_absence_is_settled() -> None:
     assert isinstance(fact, e.Done) and took_s == pytest.approx(1.0, abs=0.06)
 
 
+def test_who_is_not_reached_is_looked_after_and_turned_away_only_if_it_is_absent() -> None:
+    fact, _, _ = carried_out("apply", step("a"), World(trouble={"a": ["shut"]}))
+    assert isinstance(fact, e.Failed) and fact.world == "turned-away"
+    fact, _, _ = carried_out("apply", step("a"), World(trouble={"a": ["shut"]}, values={"a": 1}))
+    assert isinstance(fact, e.Done)
+    fact, _, _ = carried_out("apply", step("a"), World(trouble={"a": ["shut"]}, blind={"a"}))
+    assert isinstance(fact, e.Uncertain)
+
+
 def test_a_call_that_hangs_is_given_up_at_the_deadline_and_looked_after() -> None:
     fact, _, took_s = carried_out("apply", step("a", timeout_s=4.0), World(trouble={"a": ["hang"]}))
     assert isinstance(fact, e.Failed) and took_s == pytest.approx(4.0, abs=0.06)

@@ -33,6 +33,7 @@ def said(status: int, code: str) -> aws.ClientError:
         (ResponseParserError("<html>"), NotSupported, NotSupported),
         (said(503, "ServiceUnavailable"), Unobservable, OutcomeUnknown),
         (said(500, "InternalFailure"), Unobservable, OutcomeUnknown),
+        (said(503, "SlowDown"), AwsError, AwsError),
         (aws.EndpointConnectionError(endpoint_url="x"), Unreachable, Unreachable),
         (aws.ConnectTimeoutError(endpoint_url="x"), Unreachable, Unreachable),
         (aws.ReadTimeoutError(endpoint_url="x"), Unobservable, OutcomeUnknown),
@@ -51,6 +52,12 @@ def test_a_refusal_keeps_its_code_and_says_that_nothing_was_touched() -> None:
     refused = translated(said(409, "Conflict"), "ec2:make in west", True)
     assert isinstance(refused, AwsError)
     assert (refused.aws_code, refused.status, refused.world) == ("Conflict", 409, "untouched")
+
+
+@pytest.mark.parametrize("said_so", [said(400, "ThrottlingException"), said(503, "RequestLimitExceeded")])
+def test_a_call_too_many_is_turned_away_for_now(said_so: aws.ClientError) -> None:
+    refused = translated(said_so, "ec2:make in west", True)
+    assert isinstance(refused, AwsError) and refused.world == "turned-away"
 
 
 @pytest.mark.parametrize(

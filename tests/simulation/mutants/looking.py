@@ -16,10 +16,10 @@ def believe_the_answer() -> Sequence[Patch]:
     """What an API acknowledged is taken to be done, without looking."""
     settled = executor.Executor._settled
 
-    async def trusting(self: Any, job: Any, action: Any, sent: float, lost: str | None, before: Any) -> e.Fact:
+    async def trusting(self: Any, job: Any, action: Any, sent: float, lost: str | None, *more: Any) -> e.Fact:
         if lost is None:
             return e.Done(step=job.step.id, attempt=job.attempt, after=job.command.args["before"])
-        return await settled(self, job, action, sent, lost, before)
+        return await settled(self, job, action, sent, lost, *more)
 
     return [(executor.Executor, "_settled", trusting)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drkit.engine import fold, moves
+from drkit.engine import backoff, fold, moves
 from drkit.engine.state import Phase, Status
 from drkit.model import events as e
 from simulation.mutants.mutant import Handler, Patch, mutant
@@ -71,14 +71,15 @@ def repeat_done_steps() -> Sequence[Patch]:
 @mutant
 def drop_the_retry_limit() -> Sequence[Patch]:
     """A step is tried again for ever."""
-    later = moves.Moves._retry_later
+    waits = backoff.waits
 
-    def endless(self: Any, step: Any, retry: Any) -> None:
+    def endless(run: Any, step: Any) -> bool:
         step.retries = 0
-        later(self, step, retry)
+        again = waits(run, step)
         step.retries = 0
+        return again
 
-    return [(moves.Moves, "_retry_later", endless)]
+    return [(backoff, "waits", endless)]
 
 
 @mutant
