@@ -50,7 +50,8 @@ def inspect(
     }  # fmt: skip
     settings.say.result(told, lambda: _show(settings, told))
     if found.status.value == "uncertain":
-        settings.say.next(f"drkit resolve {look.folder.id} {step} --as done|not-done --reason ...")
+        said = "not-done" if found.plan.fences else "done|not-done"  # a fence is never believed: it is looked at again
+        settings.say.next(f"drkit resolve {look.folder.id} {step} --as {said} --reason ...")
     else:
         settings.say.next(f"drkit status {look.folder.id}")
 
