@@ -283,16 +283,18 @@ class Catalog:
 
     def add(self, modules: Iterable[str]) -> None:
         """Collect the entries of these modules. CatalogError with every mistake; then nothing was added."""
+        self.admit(entry for module in modules for entry in _declared(import_module(module)) if entry.module == module)
+
+    def admit(self, entries: Iterable[Entry]) -> None:
+        """These too, wherever they come from. CatalogError with every mistake; then nothing was added."""
         found: dict[str, Entry] = {}
         mistakes: list[str] = []
-        for module in modules:
-            for entry in _declared(import_module(module)):
-                if entry.module == module:
-                    mistakes += entry.mistakes + (_incomplete(entry) if isinstance(entry, Action) else [])
-                    other = found.get(entry.name) or self._entries.get(entry.name)
-                    if other is not None and other is not entry:
-                        mistakes.append(f"{entry.name} is declared twice, in {other.module} and in {module}.")
-                    found[entry.name] = entry
+        for entry in entries:
+            mistakes += entry.mistakes + (_incomplete(entry) if isinstance(entry, Action) else [])
+            other = found.get(entry.name) or self._entries.get(entry.name)
+            if other is not None and other is not entry:
+                mistakes.append(f"{entry.name} is declared twice, in {other.module} and in {entry.module}.")
+            found[entry.name] = entry
         if mistakes:
             raise CatalogError(mistakes)
         self._entries.update(found)

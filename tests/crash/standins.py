@@ -12,19 +12,15 @@ from typing import Any
 
 from engine_fakes import Put, Value, World, is_put, put_back, value
 
-from drkit.catalog import Action, Catalog, action
+from drkit.catalog import Action, Catalog
 from drkit.context import Context
-from drkit.model.environment import Environment, Site
+from drkit.drill.rehearsing import TWO_REGIONS
+from drkit.drill.standins import declared_like, without_the_world
 from drkit.model.plan import Plan, PlanStep
 from drkit.plan.files import load_runbook
 from drkit.plan.resolve import resolve
 
 RUNBOOK = Path(__file__).resolve().parents[2] / "runbooks" / "reliabletech.yaml"
-TWO_REGIONS = Environment(
-    name="test", kind="sandbox", account="123456789012", state_store="file:///nowhere",
-    sites=(Site(name="east", kind="region"), Site(name="west", kind="region"), Site(name="onprem", kind="on-prem")),
-    dns={"zone": "shop.example", "authorities": []},
-)  # fmt: skip
 
 
 def real_plan() -> Plan:
@@ -41,26 +37,18 @@ def stand_in_plan(real: Plan) -> Plan:
 
 def _stand_in_step(step: PlanStep) -> PlanStep:
     uses = {"action": f"standin.{step.uses}", "probe": value.name, "gate": step.uses}[step.kind]
-    params: dict[str, Any] = {"role": "ic", "question": "Go on?"} if step.kind == "gate" else {"name": step.id}
-    quick = {"timeout_s": 1.0, "poll_s": 0.05, "hold_s": 0.0, "settle_s": 0.0, "verify": None, "when": None}
-    return step.model_copy(update={"uses": uses, "params": params, **quick})
+    quick = {"timeout_s": 1.0, "poll_s": 0.05, "hold_s": 0.0, "settle_s": 0.0}
+    return without_the_world(step, uses=uses, params={"name": step.id}, **quick)
 
 
 def _stand_in(real: Action[Any, Any]) -> Action[Any, Any]:
-    declare = action(
-        f"standin.{real.name}", observe=value, repeat=real.repeat, irreversible=real.irreversible, fences=real.fences,
-        promotes=real.promotes, skippable=real.skippable, side="neither", poll_s=0.05,
-    )  # fmt: skip
-
     async def apply(ctx: Context, p: Put, before: Value) -> None:
         """Set a named value."""
         await ctx.use(World).write(p.name, p.to, ctx.token, once=real.repeat == "token")
 
-    made = declare(apply)
-    made.check(is_put)
-    if real.irreversible is None:
-        made.undo(put_back)
-    return made
+    return declared_like(
+        real, f"standin.{real.name}", apply, observe=value, check=is_put, undo=put_back, poll_s=0.05
+    )  # fmt: skip
 
 
 def _declared() -> dict[str, Action[Any, Any]]:
