@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from drkit.drill.matrix import happening, indispensable
 from drkit.drill.pretend import WHOLE, Entry
 from drkit.engine.decisions import compare
 from drkit.engine.state import Phase, RunState, Status
 from drkit.model import events as e
 from drkit.model.events import Row
 from drkit.model.plan import Plan
+from drkit.plan.graph import ancestors
 
 Needs = Mapping[str, frozenset[str]]
 
@@ -36,7 +38,7 @@ def at_end(
     last = rows[-1].fact
     if not isinstance(last, e.Finished) or last.outcome != "done":
         return [f"it ended {last.outcome}: {last.why}" if isinstance(last, e.Finished) else "it did not end"]
-    actions = [step for step in plan.steps if step.kind == "action"]
+    actions = [step for step in plan.steps if step.kind == "action" and indispensable(step)]
     found = [f"{step.id} is not in effect at the end" for step in actions if parts.get(step.id) != WHOLE]
     found += _out_of_order(builds_on, log)
     found += _repeated(plan, builds_on, log)
@@ -76,8 +78,10 @@ def _begun_too_early(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     started = {c.step: row.seq for row in reversed(rows) for c in row.commands if c.verb in first}
     ended = e.Done | e.AlreadySo | e.Answered | e.Ordered
     settled = {row.fact.step: row.seq for row in rows if isinstance(row.fact, ended) and _ends(row.fact)}
-    for step in plan.steps:
-        for need in step.needs:
+    must = {step.id for step in happening(plan) if indispensable(step)}
+    every = ancestors({step.id: step.needs for step in plan.steps})
+    for step in happening(plan):
+        for need in every[step.id] & must:
             if step.id in started and settled.get(need, len(rows)) > started[step.id]:
                 yield f"{step.id} was begun before {need} had ended"
 

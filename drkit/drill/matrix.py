@@ -74,7 +74,7 @@ class Cell:
     def read(cls, text: str, plan: Plan) -> Cell:
         """`STEP:MOMENT:FAULT`, of this plan. UsageError."""
         step, moment, fault = (["", "", "", *text.rsplit(":", 2)])[-3:]
-        if not any(each.id == step for each in rows(plan)):
+        if not any(each.id == step for each in happening(plan)):
             raise UsageError(f'--only: {plan.runbook} has no step "{step}" that a fault can strike',
                              hint=f"drkit graph {plan.runbook}")  # fmt: skip
         for word, known in ((moment, Moment), (fault, Fault)):
@@ -109,9 +109,14 @@ class Result:
         }  # fmt: skip
 
 
-def rows(plan: Plan) -> tuple[PlanStep, ...]:
+def happening(plan: Plan) -> tuple[PlanStep, ...]:
     """The steps in which something happens: those that only stand for others have no moment of their own."""
     return tuple(step for step in plan.steps if step.kind in ("action", "probe", "gate"))
+
+
+def indispensable(step: PlanStep) -> bool:
+    """Whether its failure holds back what follows."""
+    return not step.optional and step.on_failure != "skip"
 
 
 def applies(cell: Cell, reach: Reach) -> bool:
@@ -126,7 +131,7 @@ def applies(cell: Cell, reach: Reach) -> bool:
 
 def cells(plan: Plan) -> tuple[Cell, ...]:
     """All of them, in the plan's order."""
-    return tuple(Cell(step.id, moment, fault) for step in rows(plan) for fault in Fault for moment in Moment)
+    return tuple(Cell(step.id, moment, fault) for step in happening(plan) for fault in Fault for moment in Moment)
 
 
 def sample(plan: Plan, reaches: Mapping[str, Reach], count: int, seed: int) -> tuple[Cell, ...]:
@@ -161,11 +166,16 @@ class Matrix:
         """Cells with this ending, in the plan's order."""
         return tuple(result for result in self.results if result.ending is ending)
 
+    @property
+    def wrong(self) -> tuple[Result, ...]:
+        """Cells that must not be."""
+        return self.having(Ending.WRONG)
+
     def to_json(self) -> dict[str, Any]:
         """As scripts read it. Only cells that apply are listed; the others are counted."""
         return {
             "schema": SCHEMA, "runbook": {"name": self.plan.runbook, "digest": self.plan.runbook_digest},
-            "where": self.where, "seed": self.seed, "steps": len(rows(self.plan)),
+            "where": self.where, "seed": self.seed, "steps": len(happening(self.plan)),
             "totals": _named(self.count()), "transient": _named(self.count(transient=True)),
             "resumed_share": self.resumed_share, "repeated": sum(result.repeated for result in self.results),
             "cells": [each.to_json() for each in self.results if each.ending is not Ending.NOT_APPLICABLE],

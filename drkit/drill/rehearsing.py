@@ -17,7 +17,7 @@ import anyio
 from drkit.catalog import Action, Catalog
 from drkit.context import Providers
 from drkit.drill import judging
-from drkit.drill.matrix import Cell, Ending, Fault, Moment, Result, applies
+from drkit.drill.matrix import Cell, Ending, Fault, Moment, Result, applies, happening, indispensable
 from drkit.drill.pretend import WHOLE, WRITE_S, Killed, Trouble, World
 from drkit.drill.reach import Reach, reach
 from drkit.drill.standins import LOOK, WAITS, stand_in_plan, stand_ins
@@ -33,7 +33,9 @@ from drkit.model.environment import Environment, Site
 from drkit.model.events import Command, Fact
 from drkit.model.plan import Plan
 from drkit.model.values import Json
+from drkit.plan.files import Loaded
 from drkit.plan.graph import ancestors
+from drkit.plan.resolve import resolve
 from drkit.providers.secrets import Secrets
 
 RUN = "matrix"
@@ -49,6 +51,19 @@ EVERYBODY: dict[str, Json] = {"name": "matrix", "*": "approve"}
 LATENCY_S = 0.2
 
 
+def prepare(loaded: Loaded, parameters: Mapping[str, Json], seed: int) -> Stage:
+    """A runbook between two regions that are made up. FileError and UsageError as for any plan."""
+    source, target, *_ = [*loaded.spec.metadata.regions, "east", "west"]
+    sites = [
+        {"name": source, "kind": "region"},
+        {"name": target, "kind": "region"},
+        {"name": "onprem", "kind": "on-prem"},
+    ]
+    environment = TWO_REGIONS.model_copy(update={"sites": tuple(Site.model_validate(site) for site in sites)})
+    plan = resolve(loaded, environment, Catalog(), source=source, target=target, parameters=parameters)
+    return Stage(plan, seed)
+
+
 @dataclass(frozen=True)
 class Stage:
     """A runbook's plan, prepared for being run over and over."""
@@ -60,10 +75,7 @@ class Stage:
     def reaches(self) -> Mapping[str, Reach]:
         """By step: which ways it goes to the world."""
         known = Catalog()
-        return {
-            step.id: reach(known.entry(step.uses)) if step.uses else Reach(frozenset(), frozenset())
-            for step in self.real.steps
-        }
+        return {step.id: reach(known.entry(step.uses)) for step in happening(self.real)}
 
     @cached_property
     def plan(self) -> Plan:
@@ -84,8 +96,8 @@ class Stage:
 
     @cached_property
     def builds_on(self) -> Mapping[str, frozenset[str]]:
-        """By step: the actions before it."""
-        actions = {step.id for step in self.plan.steps if step.kind == "action"}
+        """By step: the actions before it that must be in effect."""
+        actions = {step.id for step in self.plan.steps if step.kind == "action" and indispensable(step)}
         every = ancestors({step.id: step.needs for step in self.plan.steps})
         return {step: before & actions for step, before in every.items()}
 
@@ -186,15 +198,15 @@ class _Rehearsal:
     async def _drive(self, *facts: Fact) -> RunState:
         """A new process on the journal as it stands, until the run is over or rests."""
         plan, clock, secrets = self._stage.plan, VirtualClock(), Secrets()
-        rows = list(self._store.read())
+        kept = list(self._store.read())
         inbox = SeededInbox(self._chance)
         for fact in facts:
             inbox.put(fact)
         providers = Providers(TWO_REGIONS, secrets, {World: self._world})
         executor = Executor(plan, self._stage.catalog, providers, secrets, clock, run=RUN, drill=True)
         driver = Driver(
-            replay(rows) if rows else Run(plan), self._store, inbox, _Moments(executor, plan, self._trouble), clock,
-            head=rows[-1].hash if rows else e.GENESIS, stay=False, in_thread=self._commit,
+            replay(kept) if kept else Run(plan), self._store, inbox, _Moments(executor, plan, self._trouble), clock,
+            head=kept[-1].hash if kept else e.GENESIS, stay=False, in_thread=self._commit,
         )  # fmt: skip
         return await driver.run()
 

@@ -1,0 +1,152 @@
+"""`drkit drill matrix`: every fault at every moment of every step of a runbook, and what became of the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drkit.cli import environment as environments
+from drkit.cli.drill import SetOption, group
+from drkit.cli.settings import Settings
+from drkit.errors import DrkitError, Exit, UsageError
+
+if TYPE_CHECKING:
+    from drkit.drill.matrix import Cell, Matrix, Result
+    from drkit.drill.rehearsing import Stage
+
+LETTERS = {"resumed": "R", "safe stop": "S", "wrong": "W", "not applicable": "."}
+#: The longest reason in a line for people; the JSON has all of it.
+SHOWN = 110
+
+
+def register(app: typer.Typer) -> None:
+    """Put `drill matrix` beside `drill run`."""
+    group.command("matrix")(matrix)
+
+
+def matrix(
+    ctx: typer.Context,
+    runbook: Annotated[str, typer.Argument(help="Name or file of a runbook.")],
+    sample: Annotated[int | None, typer.Option("--sample", min=1, metavar="N", help="Only N cells, by --seed.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Latencies, orders and the sample follow it.")] = 0,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="STEP:MOMENT:FAULT", help="One cell again: promote:during:kill.")
+    ] = None,
+    changes: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the result; left out: reports/matrix-RUNBOOK.")
+    ] = None,
+) -> None:
+    """Strike a runbook at every moment of every step with every fault, on the simulator. Exit 4 if a cell is wrong.
+
+    The real engine carries the runbook's graph out on stand-ins, in virtual time. A cell is resumed (it finished
+    without a person), a safe stop (the next command it named recovered it), or wrong. `drkit help matrix`.
+    """
+    from drkit.cli.steer import pairs
+    from drkit.drill.rehearsing import prepare
+    from drkit.plan.files import load_runbook
+
+    settings: Settings = ctx.obj
+    if settings.env is not None:
+        raise UsageError("the matrix is played on the simulator, which is no environment",
+                         hint=f"drkit drill matrix {runbook}")  # fmt: skip
+    stage = prepare(load_runbook(environments.find_file("runbook", runbook)), pairs(changes), seed)
+    told = _played(settings, stage, _chosen(stage, sample, only))
+    settings.say.result(told.to_json(), lambda: settings.say.line("\n".join(lines(told))))
+    if only is None:
+        folder = out or Path.cwd() / "reports" / f"matrix-{stage.real.runbook}"
+        _save(told, folder)
+        settings.say.note(f"Saved in {folder}")
+    wrong = told.wrong
+    settings.say.next(_again(told, wrong[0]) if wrong else f"drkit drill run SCENARIO --runbook {runbook}")
+    if wrong:
+        raise typer.Exit(int(Exit.MISSED))
+
+
+def _chosen(stage: Stage, sample: int | None, only: str | None) -> tuple[Cell, ...]:
+    from drkit.drill.matrix import Cell, applies, cells
+    from drkit.drill.matrix import sample as drawn
+
+    if only is None:
+        return cells(stage.real) if sample is None else drawn(stage.real, stage.reaches, sample, stage.seed)
+    cell = Cell.read(only, stage.real)
+    if not applies(cell, stage.reaches[cell.step]):
+        reached = ", ".join(sorted(stage.reaches[cell.step].all)) or "nothing"
+        raise UsageError(f"{cell.fault} cannot touch {cell.step}, which reaches {reached}",
+                         hint=f"drkit explain {stage.real.step(cell.step).uses}")  # fmt: skip
+    return (cell,)
+
+
+def _played(settings: Settings, stage: Stage, chosen: tuple[Cell, ...]) -> Matrix:
+    from drkit.drill.matrix import Ending, Matrix
+
+    whole = stage.undisturbed()
+    if whole.ending is not Ending.RESUMED:
+        raise DrkitError(f"even without a fault {stage.real.runbook} does not end well on the simulator: {whole.why}",
+                         hint="drkit validate runbooks")  # fmt: skip
+    settings.say.note(f"Playing {len(chosen)} cells of {stage.real.runbook} on the simulator")
+    results: list[Result] = []
+    for count, cell in enumerate(chosen, 1):
+        results.append(stage.play(cell))
+        if count % 100 == 0:
+            settings.say.note(f"  {count} of {len(chosen)}")
+    return Matrix(stage.real, tuple(results), stage.seed, "simulator")
+
+
+def lines(told: Matrix) -> list[str]:
+    """The matrix as people read it: the table, every safe stop, every wrong cell, the sum."""
+    from drkit.drill.matrix import Ending, Fault, Moment, by_step
+
+    table = by_step(told.results)
+    wide = max([len("step"), *map(len, table)])
+    head = f"{'step':<{wide}}  " + "  ".join(f"{fault.value:<8}" for fault in Fault)
+    text = [
+        f"{told.plan.runbook} on the {told.where}, seed {told.seed}: before, during and after each step",
+        "R resumed   S safe stop   W wrong   . cannot be touched", "", head.rstrip(),
+    ]  # fmt: skip
+    for step, row in table.items():
+        found = {at: LETTERS[result.ending] for at, result in row.items()}
+        faults = (" ".join(found.get((fault, moment), " ") for moment in Moment) for fault in Fault)
+        text.append(f"{step:<{wide}}  {'  '.join(f'{letters:<8}' for letters in faults)}".rstrip())
+    for result in told.having(Ending.SAFE_STOP):
+        text.append(f"S  {result.cell}  {_short(result.why)}")
+        text.append(f"     {', then '.join(result.commands)}: recovered")
+    for result in told.wrong:
+        text += [f"W  {result.cell}  {result.why}", f"     {_again(told, result)}"]
+    return [*text, "", *_sum(told)]
+
+
+def _sum(told: Matrix) -> list[str]:
+    from drkit.drill.matrix import Ending
+
+    count, share = told.count(), told.resumed_share
+    said = ", ".join(f"{count[ending]} {ending}" for ending in Ending)
+    of_transient = "none of them has a fault that passes" if share is None else f"{share:.1%} resumed"
+    repeated = sum(result.repeated for result in told.results)
+    return [
+        f"{'FAIL' if told.wrong else 'OK'}    {len(told.results)} cells: {said}",
+        f"      where the fault passes by itself: {of_transient}",
+        f"      effects sent again although they were there: {repeated}, all declared safe to repeat",
+    ]
+
+
+def _again(told: Matrix, result: Result) -> str:
+    return f"drkit drill matrix {told.plan.runbook} --seed {told.seed} --only {result.cell}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def _save(told: Matrix, folder: Path) -> None:
+    """Both forms, as files. DrkitError if they cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "matrix.json").write_text(json.dumps(told.to_json(), indent=2) + "\n", encoding="utf-8")
+        (folder / "matrix.txt").write_text("\n".join(lines(told)) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DrkitError(f"the matrix cannot be written to {folder}: {error.strerror}",
+                         hint="add --out FOLDER") from error  # fmt: skip

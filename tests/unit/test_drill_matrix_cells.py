@@ -1,0 +1,86 @@
+"""Which cells a matrix has, which faults can touch a step, and how they are counted."""
+
+from __future__ import annotations
+
+import pytest
+from engine_fakes import gate, plan, step
+
+from drkit.catalog import Catalog
+from drkit.drill.matrix import Cell, Ending, Fault, Matrix, Moment, Result, applies, cells, sample
+from drkit.drill.reach import Reach, reach
+from drkit.errors import UsageError
+from drkit.model.plan import Join, PlanStep
+
+NOTHING = Reach(frozenset(), frozenset())
+AWS = Reach(frozenset({"Aws"}), frozenset({"Aws"}))
+HOST = Reach(frozenset({"Ssh"}), frozenset({"Postgres"}))
+WEB = Reach(frozenset({"Http"}), frozenset({"Http"}))
+WRITES_ONLY = Reach(frozenset({"Aws"}), frozenset())
+JOIN = PlanStep(id="all", number=4, uses="", kind="join", needs=("b/c",), join=Join(of="runbook"))
+PLAN = plan(step("a"), gate("go", "a"), step("b/c", "go"), JOIN)
+
+
+@pytest.mark.parametrize(
+    ("uses", "effect", "look"),
+    [
+        ("aws.kms.grant", {"Aws"}, {"Aws"}),
+        ("aws.network.open", {"Aws"}, {"Aws"}),  # through a class of its own
+        ("vpn.prefer", {"Aws"}, {"Aws", "Ssh"}),  # what the one and the other use
+        ("postgres.promote", {"Agents", "Postgres", "WitnessClient"}, {"Agents", "Postgres", "WitnessClient"}),
+        ("notify.send", {"Delivery"}, {"Delivery"}),
+        ("http.journey", set(), {"Dns", "Http"}),
+        ("gate.approve", set(), set()),
+    ],
+)
+def test_what_an_action_reaches_is_read_from_its_code(uses: str, effect: set[str], look: set[str]) -> None:
+    assert reach(Catalog().entry(uses)) == Reach(frozenset(effect), frozenset(look))
+
+
+@pytest.mark.parametrize(
+    ("fault", "touches"),
+    [
+        (Fault.KILL, [NOTHING, AWS, HOST, WEB, WRITES_ONLY]), (Fault.DISK, [NOTHING, AWS, HOST, WEB, WRITES_ONLY]),
+        (Fault.THROTTLE, [AWS, WRITES_ONLY]), (Fault.HOSTS, [HOST]), (Fault.DENIED, [AWS, HOST, WEB, WRITES_ONLY]),
+        (Fault.STALE, [AWS, HOST, WEB]),
+    ],
+)  # fmt: skip
+def test_a_fault_applies_to_what_it_can_touch(fault: Fault, touches: list[Reach]) -> None:
+    every = [NOTHING, AWS, HOST, WEB, WRITES_ONLY]
+    assert [each for each in every if applies(Cell("a", Moment.BEFORE, fault), each)] == touches
+
+
+def test_what_only_stands_for_other_steps_has_no_cells() -> None:
+    assert [cell.step for cell in cells(PLAN)[:: len(Fault) * len(Moment)]] == ["a", "go", "b/c"]
+    assert len(cells(PLAN)) == 3 * len(Fault) * len(Moment) == len(set(cells(PLAN)))
+
+
+def test_a_sample_follows_its_seed_and_holds_only_what_applies() -> None:
+    reaches = {"a": AWS, "go": NOTHING, "b/c": HOST}
+    drawn = sample(PLAN, reaches, 10, seed=1)
+    assert drawn == sample(PLAN, reaches, 10, seed=1) != sample(PLAN, reaches, 10, seed=2)
+    assert len(set(drawn)) == 10 and list(drawn) == [cell for cell in cells(PLAN) if cell in drawn]
+    assert all(applies(cell, reaches[cell.step]) for cell in sample(PLAN, reaches, 1000, seed=1))
+
+
+def test_a_cell_is_read_as_it_is_written() -> None:
+    for cell in cells(PLAN):
+        assert Cell.read(str(cell), PLAN) == cell
+    for wrong in ("", "a", "a:before", "nobody:before:kill", "a:sometime:kill", "a:before:meteor", "all:before:kill"):
+        with pytest.raises(UsageError):
+            Cell.read(wrong, PLAN)
+
+
+def test_the_share_counts_what_passes_by_itself_and_leaves_out_what_does_not_apply() -> None:
+    def result(fault: Fault, ending: Ending, repeated: int = 0) -> Result:
+        return Result(Cell("a", Moment.BEFORE, fault), ending, repeated=repeated)
+
+    found = Matrix(PLAN, (
+        result(Fault.KILL, Ending.RESUMED, 2), result(Fault.THROTTLE, Ending.RESUMED, 1),
+        result(Fault.STALE, Ending.SAFE_STOP), result(Fault.DENIED, Ending.SAFE_STOP),
+        result(Fault.HOSTS, Ending.NOT_APPLICABLE), result(Fault.DISK, Ending.WRONG),
+    ), 0, "simulator")  # fmt: skip
+    assert found.resumed_share == 2 / 4
+    told = found.to_json()
+    assert told["totals"] == {"resumed": 2, "safe_stop": 2, "wrong": 1, "not_applicable": 1}
+    assert (told["repeated"], len(told["cells"]), told["resumed_share"]) == (3, 5, 0.5)
+    assert Matrix(PLAN, (result(Fault.DENIED, Ending.SAFE_STOP),), 0, "simulator").resumed_share is None
