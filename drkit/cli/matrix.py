@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drkit.drill.matrix import Cell, Matrix, Result
     from drkit.drill.rehearsing import Stage
 
-LETTERS = {"resumed": "R", "safe stop": "S", "wrong": "W", "not applicable": "."}
+LETTERS = {"resumed": "R", "safe stop": "S", "wrong": "W", "not applicable": ".", "missed": "?"}
 #: The longest reason in a line for people; the JSON has all of it.
 SHOWN = 110
 
@@ -36,52 +36,83 @@ def matrix(
         str | None, typer.Option("--only", metavar="STEP:MOMENT:FAULT", help="One cell again: promote:during:kill.")
     ] = None,
     changes: SetOption = None,
+    scenario: Annotated[str, typer.Option("--scenario", help="With --env sandbox: what is drilled.")] = "region-loss",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the result; left out: reports/matrix-RUNBOOK.")
     ] = None,
 ) -> None:
-    """Strike a runbook at every moment of every step with every fault, on the simulator. Exit 4 if a cell is wrong.
+    """Strike a runbook at every moment of every step with every fault. Exit 4 if a cell is wrong.
 
-    The real engine carries the runbook's graph out on stand-ins, in virtual time. A cell is resumed (it finished
-    without a person), a safe stop (the next command it named recovered it), or wrong. `drkit help matrix`.
+    On the simulator the real engine carries the runbook's graph out on stand-ins, in virtual time. With --env sandbox
+    some cells are struck in real drills. A cell is resumed (it finished without a person), a safe stop (the next
+    command it named recovered it), or wrong. `drkit help matrix`.
     """
     from drkit.cli.steer import pairs
+    from drkit.drill.matrix import Matrix
     from drkit.drill.rehearsing import prepare
     from drkit.plan.files import load_runbook
 
     settings: Settings = ctx.obj
-    if settings.env is not None:
-        raise UsageError("the matrix is played on the simulator, which is no environment",
+    if settings.env not in (None, environments.SANDBOX):
+        raise UsageError(f"the matrix is played on the simulator or in the sandbox, not in {settings.env}",
                          hint=f"drkit drill matrix {runbook}")  # fmt: skip
+    real = settings.env is not None
     stage = prepare(load_runbook(environments.find_file("runbook", runbook)), pairs(changes), seed)
-    told = _played(settings, stage, _chosen(stage, sample, only))
+    chosen = _chosen(stage, sample, only, real)
+    results = _struck(settings, chosen, scenario, runbook) if real else _played(settings, stage, chosen)
+    told = Matrix(stage.real, results, seed, environments.SANDBOX if real else "simulator")
     settings.say.result(told.to_json(), lambda: settings.say.line("\n".join(lines(told))))
     if only is None:
         folder = out or Path.cwd() / "reports" / f"matrix-{stage.real.runbook}"
         _save(told, folder)
         settings.say.note(f"Saved in {folder}")
     wrong = told.wrong
-    settings.say.next(_again(told, wrong[0]) if wrong else f"drkit drill run SCENARIO --runbook {runbook}")
+    settings.say.next(_again(told, wrong[0]) if wrong else f"drkit drill run {scenario} --runbook {runbook}")
     if wrong:
         raise typer.Exit(int(Exit.MISSED))
 
 
-def _chosen(stage: Stage, sample: int | None, only: str | None) -> tuple[Cell, ...]:
-    from drkit.drill.matrix import Cell, applies, cells
+def _chosen(stage: Stage, sample: int | None, only: str | None, real: bool) -> tuple[Cell, ...]:
+    """The cells that are asked for. Where it is for real never all of them unasked: each takes minutes."""
+    from drkit.drill.matrix import Cell, cells, touched
     from drkit.drill.matrix import sample as drawn
 
-    if only is None:
-        return cells(stage.real) if sample is None else drawn(stage.real, stage.reaches, sample, stage.seed)
-    cell = Cell.read(only, stage.real)
-    if not applies(cell, stage.reaches[cell.step]):
-        reached = ", ".join(sorted(stage.reaches[cell.step].all)) or "nothing"
-        raise UsageError(f"{cell.fault} cannot touch {cell.step}, which reaches {reached}",
-                         hint=f"drkit explain {stage.real.step(cell.step).uses}")  # fmt: skip
-    return (cell,)
+    if real:
+        from drkit.cli.striking import offered
+
+        can = offered(stage.real)
+    else:
+        can = touched(stage.real, stage.reaches)
+    if only is not None:
+        cell = Cell.read(only, stage.real)
+        if cell not in can:
+            reached = ", ".join(sorted(stage.reaches[cell.step].all)) or "nothing"
+            why = f"{cell.fault} cannot touch {cell.step}, which reaches {reached}"
+            raise UsageError(f"{cell} cannot be struck for real" if real else why, hint="drkit help matrix")
+        return (cell,)
+    if sample is not None:
+        return drawn(can, sample, stage.seed)
+    if real:
+        raise UsageError(
+            "every cell is a drill of its own in a sandbox of its own: say how many", hint="add --sample 2"
+        )
+    return cells(stage.real)
 
 
-def _played(settings: Settings, stage: Stage, chosen: tuple[Cell, ...]) -> Matrix:
-    from drkit.drill.matrix import Ending, Matrix
+def _struck(settings: Settings, chosen: tuple[Cell, ...], scenario: str, runbook: str) -> tuple[Result, ...]:
+    from drkit.cli.striking import Strike, world
+
+    results: list[Result] = []
+    for count, cell in enumerate(chosen, 1):
+        settings.say.note(f"{count} of {len(chosen)}: {cell} in a sandbox of its own (some minutes)")
+        with world() as environment:
+            results.append(Strike(cell, scenario, runbook, environment).result())
+        settings.say.note(f"  {results[-1].ending}  {results[-1].why}".rstrip())
+    return tuple(results)
+
+
+def _played(settings: Settings, stage: Stage, chosen: tuple[Cell, ...]) -> tuple[Result, ...]:
+    from drkit.drill.matrix import Ending
 
     whole = stage.undisturbed()
     if whole.ending is not Ending.RESUMED:
@@ -93,7 +124,7 @@ def _played(settings: Settings, stage: Stage, chosen: tuple[Cell, ...]) -> Matri
         results.append(stage.play(cell))
         if count % 100 == 0:
             settings.say.note(f"  {count} of {len(chosen)}")
-    return Matrix(stage.real, tuple(results), stage.seed, "simulator")
+    return tuple(results)
 
 
 def lines(told: Matrix) -> list[str]:
@@ -105,7 +136,7 @@ def lines(told: Matrix) -> list[str]:
     head = f"{'step':<{wide}}  " + "  ".join(f"{fault.value:<8}" for fault in Fault)
     text = [
         f"{told.plan.runbook} on the {told.where}, seed {told.seed}: before, during and after each step",
-        "R resumed   S safe stop   W wrong   . cannot be touched", "", head.rstrip(),
+        "R resumed   S safe stop   W wrong   . cannot be touched   ? missed", "", head.rstrip(),
     ]  # fmt: skip
     for step, row in table.items():
         found = {at: LETTERS[result.ending] for at, result in row.items()}
@@ -125,16 +156,17 @@ def _sum(told: Matrix) -> list[str]:
     count, share = told.count(), told.resumed_share
     said = ", ".join(f"{count[ending]} {ending}" for ending in Ending)
     of_transient = "none of them has a fault that passes" if share is None else f"{share:.1%} resumed"
-    repeated = sum(result.repeated for result in told.results)
+    again = "not counted" if told.repeated is None else f"{told.repeated}, all declared safe to repeat"
     return [
         f"{'FAIL' if told.wrong else 'OK'}    {len(told.results)} cells: {said}",
         f"      where the fault passes by itself: {of_transient}",
-        f"      effects sent again although they were there: {repeated}, all declared safe to repeat",
+        f"      effects sent again although they were there: {again}",
     ]
 
 
 def _again(told: Matrix, result: Result) -> str:
-    return f"drkit drill matrix {told.plan.runbook} --seed {told.seed} --only {result.cell}"
+    where = "" if told.where == "simulator" else f" --env {told.where}"
+    return f"drkit drill matrix {told.plan.runbook}{where} --seed {told.seed} --only {result.cell}"
 
 
 def _short(text: str) -> str:

@@ -35,16 +35,23 @@ def at_end(
     plan: Plan, rows: Sequence[Row], builds_on: Needs, parts: Mapping[str, int], log: Sequence[Entry]
 ) -> list[str]:
     """A run that is over: the world as without the fault, in order, nothing repeated, each decision by the rules."""
+    found = by_journal(plan, rows)
+    if not isinstance(rows[-1].fact, e.Finished) or rows[-1].fact.outcome != "done":
+        return found
+    actions = [step for step in plan.steps if step.kind == "action" and indispensable(step)]
+    found += [f"{step.id} is not in effect at the end" for step in actions if parts.get(step.id) != WHOLE]
+    found += _out_of_order(builds_on, log)
+    found += _repeated(plan, builds_on, log)
+    return found
+
+
+def by_journal(plan: Plan, rows: Sequence[Row]) -> list[str]:
+    """A run that is over, by its journal alone: done, in order, nothing begun again, each decision by the rules."""
     last = rows[-1].fact
     if not isinstance(last, e.Finished) or last.outcome != "done":
         return [f"it ended {last.outcome}: {last.why}" if isinstance(last, e.Finished) else "it did not end"]
-    actions = [step for step in plan.steps if step.kind == "action" and indispensable(step)]
-    found = [f"{step.id} is not in effect at the end" for step in actions if parts.get(step.id) != WHOLE]
-    found += _out_of_order(builds_on, log)
-    found += _repeated(plan, builds_on, log)
-    found += _begun_too_early(plan, rows)
-    found += [f"event {decision.row.seq} is decided otherwise in a replay" for decision in compare(rows)]
-    return found
+    found = [*_begun_too_early(plan, rows), *_begun_again(rows)]
+    return found + [f"event {decision.row.seq} is decided otherwise in a replay" for decision in compare(rows)]
 
 
 def repeats(log: Sequence[Entry]) -> int:
@@ -84,6 +91,15 @@ def _begun_too_early(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
         for need in every[step.id] & must:
             if step.id in started and settled.get(need, len(rows)) > started[step.id]:
                 yield f"{step.id} was begun before {need} had ended"
+
+
+def _begun_again(rows: Sequence[Row]) -> Iterator[str]:
+    ended: set[str] = set()
+    for row in rows:
+        if isinstance(row.fact, e.Done | e.AlreadySo):
+            ended.add(row.fact.step)
+        again = [c.step for c in row.commands if c.verb in ("prepare", "apply", "recover") and c.step in ended]
+        yield from (f"{step} was begun again although it was done" for step in again)
 
 
 def _ends(fact: e.Fact) -> bool:

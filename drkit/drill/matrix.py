@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -52,6 +52,7 @@ class Ending(StrEnum):
     SAFE_STOP = "safe stop"  # paused in a known state, and its next command recovered it
     WRONG = "wrong"  # anything else
     NOT_APPLICABLE = "not applicable"  # the fault cannot touch this step
+    MISSED = "missed"  # in a real world: its moment passed before the fault was there, so nothing was shown
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -93,8 +94,8 @@ class Result:
     """For a safe stop what the run says it waits for, for `wrong` what is wrong, else empty."""
     commands: tuple[str, ...] = ()
     """What was typed to go on; the first is the next command that the run named."""
-    repeated: int = 0
-    """Effects sent again although they had happened, all declared safe to repeat."""
+    repeated: int | None = None
+    """Halves of effects that were sent again although they were there; None: not counted."""
     took_s: float | None = None
     """Seconds on the run's clock; None: it did not end."""
 
@@ -134,9 +135,13 @@ def cells(plan: Plan) -> tuple[Cell, ...]:
     return tuple(Cell(step.id, moment, fault) for step in happening(plan) for fault in Fault for moment in Moment)
 
 
-def sample(plan: Plan, reaches: Mapping[str, Reach], count: int, seed: int) -> tuple[Cell, ...]:
-    """So many of the cells that apply, drawn by the seed, in the plan's order; all of them if there are fewer."""
-    every = [cell for cell in cells(plan) if applies(cell, reaches[cell.step])]
+def touched(plan: Plan, reaches: Mapping[str, Reach]) -> tuple[Cell, ...]:
+    """Those that apply."""
+    return tuple(cell for cell in cells(plan) if applies(cell, reaches[cell.step]))
+
+
+def sample(every: Sequence[Cell], count: int, seed: int) -> tuple[Cell, ...]:
+    """So many of them, drawn by the seed, in the same order; all of them if there are fewer."""
     drawn = random.Random(seed).sample(range(len(every)), min(count, len(every)))
     return tuple(every[at] for at in sorted(drawn))
 
@@ -159,12 +164,19 @@ class Matrix:
     def resumed_share(self) -> float | None:
         """Of the cells whose fault passes by itself, how many were resumed; None if there are none."""
         count = self.count(transient=True)
-        ran = count.total() - count[Ending.NOT_APPLICABLE]
+        ran = count.total() - count[Ending.NOT_APPLICABLE] - count[Ending.MISSED]
         return count[Ending.RESUMED] / ran if ran else None
 
     def having(self, ending: Ending) -> tuple[Result, ...]:
         """Cells with this ending, in the plan's order."""
         return tuple(result for result in self.results if result.ending is ending)
+
+    @property
+    def repeated(self) -> int | None:
+        """Of all cells; None if it was not counted in one that was run."""
+        ran = [each for each in self.results if each.ending not in (Ending.NOT_APPLICABLE, Ending.MISSED)]
+        counts = [each.repeated for each in ran]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     @property
     def wrong(self) -> tuple[Result, ...]:
@@ -177,7 +189,7 @@ class Matrix:
             "schema": SCHEMA, "runbook": {"name": self.plan.runbook, "digest": self.plan.runbook_digest},
             "where": self.where, "seed": self.seed, "steps": len(happening(self.plan)),
             "totals": _named(self.count()), "transient": _named(self.count(transient=True)),
-            "resumed_share": self.resumed_share, "repeated": sum(result.repeated for result in self.results),
+            "resumed_share": self.resumed_share, "repeated": self.repeated,
             "cells": [each.to_json() for each in self.results if each.ending is not Ending.NOT_APPLICABLE],
         }  # fmt: skip
 

@@ -155,10 +155,10 @@ class _Rehearsal:
         """Carry it out and say how it ended."""
         cell = self._cell or Cell("", Moment.BEFORE, Fault.KILL)
         try:
-            took_s = simulate(self._live, seed=self._seed)
+            took_s, wrong = simulate(self._live, seed=self._seed), self._at_end()
         except TimeoutError:
-            return Result(cell, Ending.WRONG, f"it hangs: not over after {HANGS_S / 3600:g} h", tuple(self._commands))
-        wrong = [*self._wrong, *self._at_end()]
+            took_s, wrong = None, [f"it hangs: not over after {HANGS_S / 3600:g} h"]
+        wrong = [*self._wrong, *wrong]
         if self._cell is not None and self._trouble.struck is None:
             wrong.append("its moment never came, so nothing was shown")
         repeated = judging.repeats(self._world.log)

@@ -77,7 +77,9 @@ def test_a_wrong_cell_is_exit_4_and_named_with_the_command_that_repeats_it(
         (["--only", "agree:before:throttle"], "cannot touch agree, which reaches nothing"),
         (["--only", "nobody:before:kill"], 'has no step "nobody"'),
         (["--only", "agree:before:meteor"], '"meteor" is none of kill, ssh, throttle, stale, denied, disk'),
-        (["--env", "lab"], "on the simulator, which is no environment"),
+        (["--env", "lab"], "on the simulator or in the sandbox, not in lab"),
+        (["--env", "sandbox"], "every cell is a drill"),
+        (["--env", "sandbox", "--only", "keys/grant:before:stale"], "cannot be struck for real"),
         (["--sample", "0"], "sample"),
     ],
 )

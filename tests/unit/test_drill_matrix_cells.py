@@ -6,7 +6,7 @@ import pytest
 from engine_fakes import gate, plan, step
 
 from drkit.catalog import Catalog
-from drkit.drill.matrix import Cell, Ending, Fault, Matrix, Moment, Result, applies, cells, sample
+from drkit.drill.matrix import Cell, Ending, Fault, Matrix, Moment, Result, applies, cells, sample, touched
 from drkit.drill.reach import Reach, reach
 from drkit.errors import UsageError
 from drkit.model.plan import Join, PlanStep
@@ -56,10 +56,12 @@ def test_what_only_stands_for_other_steps_has_no_cells() -> None:
 
 def test_a_sample_follows_its_seed_and_holds_only_what_applies() -> None:
     reaches = {"a": AWS, "go": NOTHING, "b/c": HOST}
-    drawn = sample(PLAN, reaches, 10, seed=1)
-    assert drawn == sample(PLAN, reaches, 10, seed=1) != sample(PLAN, reaches, 10, seed=2)
+    every = touched(PLAN, reaches)
+    drawn = sample(every, 10, seed=1)
+    assert drawn == sample(every, 10, seed=1) != sample(every, 10, seed=2)
     assert len(set(drawn)) == 10 and list(drawn) == [cell for cell in cells(PLAN) if cell in drawn]
-    assert all(applies(cell, reaches[cell.step]) for cell in sample(PLAN, reaches, 1000, seed=1))
+    assert all(applies(cell, reaches[cell.step]) for cell in drawn)
+    assert sample(every, 1000, seed=1) == every
 
 
 def test_a_cell_is_read_as_it_is_written() -> None:
@@ -71,7 +73,7 @@ def test_a_cell_is_read_as_it_is_written() -> None:
 
 
 def test_the_share_counts_what_passes_by_itself_and_leaves_out_what_does_not_apply() -> None:
-    def result(fault: Fault, ending: Ending, repeated: int = 0) -> Result:
+    def result(fault: Fault, ending: Ending, repeated: int | None = 0) -> Result:
         return Result(Cell("a", Moment.BEFORE, fault), ending, repeated=repeated)
 
     found = Matrix(PLAN, (
@@ -81,6 +83,7 @@ def test_the_share_counts_what_passes_by_itself_and_leaves_out_what_does_not_app
     ), 0, "simulator")  # fmt: skip
     assert found.resumed_share == 2 / 4
     told = found.to_json()
-    assert told["totals"] == {"resumed": 2, "safe_stop": 2, "wrong": 1, "not_applicable": 1}
+    assert told["totals"] == {"resumed": 2, "safe_stop": 2, "wrong": 1, "not_applicable": 1, "missed": 0}
     assert (told["repeated"], len(told["cells"]), told["resumed_share"]) == (3, 5, 0.5)
+    assert Matrix(PLAN, (result(Fault.KILL, Ending.RESUMED, None),), 0, "sandbox").repeated is None
     assert Matrix(PLAN, (result(Fault.DENIED, Ending.SAFE_STOP),), 0, "simulator").resumed_share is None
