@@ -1,15 +1,57 @@
-"""The same drill again: the members that a recorded plan hit, and what differs from it now. Pure."""
+"""The same run again: the members that a recorded plan hit, which of its faults, and what differs from it now. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 from drkit.chaos.targets import chosen
+from drkit.engine.requests import Request
 from drkit.errors import Refused
 from drkit.model.inventory import Inventory, Member
 from drkit.model.plan import Plan
 from drkit.model.scenario import Scenario, Target
+from drkit.model.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A recorded run that is to be repeated."""
+
+    request: Request
+    only: tuple[str, ...] | None = None
+    """Ids of the inject steps that are kept; None: all that it had."""
+
+    @property
+    def had(self) -> tuple[str, ...] | None:
+        """What it had been narrowed to itself; None: it was whole."""
+        found = self.request.options.get("only")
+        return None if found is None else tuple(cast(list[str], found))
+
+    @property
+    def scenario(self) -> str:
+        """The file of its scenario, or the name where the file is not known."""
+        return str(self.request.options.get("scenario") or self.request.plan.scenario)
+
+    @property
+    def runbook(self) -> str | None:
+        """The same of the runbook; None: it carried out none."""
+        named = self.request.plan.runbook if self.request.kind == "drill" else None
+        return None if named is None else str(self.request.options.get("runbook") or named)
+
+    def members(self, scenario: Scenario) -> dict[str, list[str]]:
+        """By entry of `targets:`, the names that the whole run hit, in its order."""
+        found = self.request.options.get("members")
+        return members_hit(self.request.plan, scenario) if found is None else cast(dict[str, list[str]], found)
+
+    def options(self, scenario: Scenario) -> dict[str, Json]:
+        """What the next run's request has to say, so that it can be repeated in turn."""
+        only = self.had if self.only is None else self.only
+        if only is None:
+            return {}
+        members: dict[str, Json] = {on: list(names) for on, names in self.members(scenario).items()}
+        return {"only": list(only), "members": members}
 
 
 def members_hit(plan: Plan, scenario: Scenario) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ healed never gets into a plan without two persons' consent, and neither does one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,8 +60,13 @@ class Parts:
         )  # fmt: skip
 
 
-def parts(scenario: Scenario, catalog: Catalog, targets: Targets | None = None) -> Parts:
-    """The steps of a scenario around those of a runbook. `targets`: the members chosen for each `on:`."""
+def parts(
+    scenario: Scenario, catalog: Catalog, targets: Targets | None = None, only: Collection[str] | None = None
+) -> Parts:  # fmt: skip
+    """The steps of a scenario around those of a runbook. `targets`: the members chosen for each `on:`.
+
+    `only`: ids of the inject steps that are kept; what waits for a moment of its own waits all the same.
+    """
     found = Parts()
     _steady(scenario, found)
     before = found.steady[-1].id if found.steady else None
@@ -71,7 +76,7 @@ def parts(scenario: Scenario, catalog: Catalog, targets: Targets | None = None) 
         if step.run is not None:
             found.run, found.run_after = step, after
         else:
-            last = _injected(step, found, catalog, targets or {}, after)
+            last = _injected(step, found, catalog, _uses(step, targets or {}, only), after) or after
     found.run_after = found.run_after or last
     if not found.injects:
         found.after.clear()  # nothing was broken: there is nothing to come back from
@@ -113,8 +118,12 @@ def _started(
     return wait.id
 
 
-def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets, after: str | None) -> str:
-    """The inject steps of one line of the method, each with its hold; the last one's id."""
+def _injected(
+    step: MethodStep, found: Parts, catalog: Catalog, uses: Sequence[tuple[str, dict[str, Json]]], after: str | None
+) -> str | None:  # fmt: skip
+    """The inject steps of one line of the method, each with its hold; the last one's id, None if there is none."""
+    if not uses:
+        return None
     entry = catalog.find(step.inject or "")
     needs = [] if after is None else [after]
     if (why := _why_consent(step, entry)) is not None:
@@ -127,13 +136,12 @@ def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets
         )  # fmt: skip
         found.method.append(consent)
         needs = [consent.id]
-    last = step.id
-    for id, given in _uses(step, targets):
+    for id, given in uses:
         given = _leased(step, entry, given)
         spec = StepSpec(id=id, uses=step.inject or "", with_=given, title="inject", needs=needs, on_failure="abort")
         found.method.append(spec)
         found.injects[id] = step
-        needs, last = [id], id
+        needs = [id]
         look = _look(step, catalog, given) if step.duration is not None else None
         if step.noticed is not None:
             found.method.append(_noticed(step, id, found))
@@ -144,7 +152,7 @@ def _injected(step: MethodStep, found: Parts, catalog: Catalog, targets: Targets
                     timeout=(step.duration or 0.0) + 60, needs=[id], on_failure="abort",
                 )
             )  # fmt: skip
-    return last
+    return uses[-1][0]
 
 
 def _noticed(step: MethodStep, id: str, found: Parts) -> StepSpec:
@@ -169,13 +177,15 @@ def _why_consent(step: MethodStep, entry: Entry | None) -> str | None:
     return None
 
 
-def _uses(step: MethodStep, targets: Targets) -> list[tuple[str, dict[str, Json]]]:
-    """Id and parameters of each inject step: one, or one a target."""
+def _uses(
+    step: MethodStep, targets: Targets, only: Collection[str] | None
+) -> list[tuple[str, dict[str, Json]]]:  # fmt: skip
+    """Id and parameters of each inject step that is kept: of the one there is, or of one a target."""
     if step.on is None or step.on not in targets:
-        return [(step.id, dict(step.with_))]
-    return [
-        (f"{step.id}-{member.name}", {**step.with_, member.fills: member.name}) for member in targets[step.on]
-    ]  # fmt: skip
+        found = [(step.id, dict(step.with_))]
+    else:
+        found = [(f"{step.id}-{m.name}", {**step.with_, m.fills: m.name}) for m in targets[step.on]]
+    return [(id, given) for id, given in found if only is None or id in only]
 
 
 def _leased(step: MethodStep, entry: Entry | None, given: dict[str, Json]) -> dict[str, Json]:

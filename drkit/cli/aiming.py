@@ -9,6 +9,7 @@ from drkit.errors import DrkitError, Refused
 
 if TYPE_CHECKING:
     from drkit.catalog import Catalog
+    from drkit.chaos.again import Again
     from drkit.chaos.choose import Aim
     from drkit.chaos.compile import Targets
     from drkit.context import Context
@@ -21,16 +22,15 @@ if TYPE_CHECKING:
 
 def targets(
     settings: Settings, environment: Environment, loaded: LoadedScenario, catalog: Catalog, aim: Aim | None = None,
-    again: Plan | None = None,
+    again: Again | None = None,
 ) -> Targets:  # fmt: skip
     """The members that each entry of `targets:` means now, with what is broken already counted. Reads, changes nothing.
 
-    `aim` is a schedule's; `again` is the plan whose members are meant.
+    `aim` is a schedule's; `again` is the run whose members are meant.
     Refused if none or too many match, or their service would not survive it.
     """
     import anyio
 
-    from drkit.chaos.again import members_hit
     from drkit.chaos.leftovers import leftovers
     from drkit.cli import compose
 
@@ -41,14 +41,14 @@ def targets(
     regions = environment.regions or (environment.name,)
     source, target = spec.source or regions[0], spec.target or regions[-1]
 
-    names = None if again is None else members_hit(again, spec)
+    hit = {} if again is None else again.members(spec)
 
     async def ask() -> Targets:
         async with compose.reach(environment, source, target, mode="ungraceful") as ctx:
             broken = await leftovers(ctx, catalog)
             active = {str(value) for marker in broken.markers for value in marker.params.values()}
             return {
-                name: await _chosen(ctx, name, given, catalog, active, spec.seed, aim, names[name] if names else None)
+                name: await _chosen(ctx, name, given, catalog, active, spec.seed, aim, hit.get(name))
                 for name, given in spec.targets.items()
             }
 

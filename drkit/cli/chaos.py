@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drkit.cli import author, compose, drill, seen, toolkit, undoing
+from drkit.cli import author, compose, drill, repeating, seen, toolkit, undoing
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
 from drkit.cli.steer import order
@@ -95,13 +95,13 @@ def replay(
     foreground: drill.Foreground = False,
 ) -> None:
     """Break the same targets in the same order at the same offsets. Exit 3, with what differs, if that cannot be."""
-    before = seen.find(run).request()
-    if before.plan.scenario is None or before.kind not in ("run", "drill"):
-        raise UsageError(f"run {run} carried out no scenario", hint="drkit runs")
-    book = before.plan.runbook if before.kind == "drill" else None
+    from drkit.chaos.again import Again
+
+    before = repeating.recorded(run)
+    again = Again(before)
     code = drill.rehearse(
-        ctx.obj, before.plan.scenario, book, None, confirm=confirm, allow_production=allow_production,
-        dry_run=dry_run, detach=detach, foreground=foreground, kind=before.kind, again=before.plan,
+        ctx.obj, again.scenario, again.runbook, None, confirm=confirm, allow_production=allow_production,
+        dry_run=dry_run, detach=detach, foreground=foreground, kind=before.kind, again=again,
     )  # fmt: skip
     raise typer.Exit(int(code))
 

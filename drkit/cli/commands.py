@@ -21,6 +21,7 @@ from drkit.cli import (
     runner,
     sandbox,
     schedule,
+    shrink,
     steer,
     watch,
 )
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
         drill,
         matrix,
         chaos,
+        shrink,
         schedule,
         sandbox,
         author,

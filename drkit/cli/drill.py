@@ -14,10 +14,16 @@ from drkit.cli.settings import Settings
 from drkit.errors import DrkitError, Exit, Refused, UsageError
 
 if TYPE_CHECKING:
+    from drkit.catalog import Catalog
+    from drkit.chaos.again import Again
     from drkit.chaos.choose import Aim
+    from drkit.chaos.compile import Targets
+    from drkit.cli.launch import Waiting
     from drkit.model.environment import Environment
     from drkit.model.plan import Plan
     from drkit.model.scenario import Scenario
+    from drkit.model.values import Json
+    from drkit.plan.files import Loaded, LoadedScenario
 
 group = typer.Typer(no_args_is_help=True, help="Rehearse a recovery, measured.")
 
@@ -95,20 +101,49 @@ def rehearse(
     foreground: bool,
     kind: str,
     reserved: Reserved | None = None,
-    again: Plan | None = None,
+    again: Again | None = None,
 ) -> Exit:
-    """Compile a scenario (with a runbook, for a drill), have it confirmed, carry it out; how it ended.
+    """Begin it (see `begun`) and watch it; how it ended.
 
     A `reserved` run is not watched unless it is in the foreground: DONE means that a runner was asked to begin it.
-    `again`: the plan of a run that is to be repeated; Refused, with what differs, unless it would be the same.
+    """
+    from drkit.cli import launch
+
+    waiting = begun(
+        settings, scenario, runbook, changes, confirm=confirm, allow_production=allow_production, dry_run=dry_run,
+        foreground=foreground, kind=kind, reserved=reserved, again=again,
+    )  # fmt: skip
+    if waiting is None:
+        return Exit.DONE
+    if foreground:
+        return launch.in_process(settings, waiting.folder)
+    return Exit.DONE if reserved is not None else launch.follow(settings, waiting, detach=detach)
+
+
+def begun(
+    settings: Settings,
+    scenario: str,
+    runbook: str | None,
+    changes: list[str] | None,
+    *,
+    confirm: str | None,
+    allow_production: bool,
+    dry_run: bool,
+    foreground: bool,
+    kind: str,
+    reserved: Reserved | None = None,
+    again: Again | None = None,
+) -> Waiting | None:
+    """Compile a scenario (with a runbook, for a drill), have it confirmed, begin it. None: it was only to be shown.
+
+    `again`: a run that is to be repeated; Refused, with what differs, unless it would be the same.
     """
     from drkit.catalog import Catalog
-    from drkit.chaos.again import check_same
     from drkit.chaos.unattended import check_unattended
     from drkit.cli import aiming, launch
     from drkit.cli import plan as plans
     from drkit.cli.steer import pairs
-    from drkit.drill.compile import compile_drill, policy
+    from drkit.drill.compile import policy
     from drkit.engine.runs import Request
     from drkit.plan.files import load_runbook, load_scenario
 
@@ -122,16 +157,13 @@ def rehearse(
             raise UsageError(f"{scenario} runs no runbook", hint=f"drkit chaos run {scenario}")
         catalog = Catalog()
         found = aiming.targets(settings, environment, loaded, catalog, reserved.aim if reserved else None, again)
-        given = pairs(changes) if again is None else {one.name: one.value for one in again.changed_parameters}
-        plan = compile_drill(loaded, book, environment, catalog, parameters=given, targets=found)
-        if again is not None:
-            check_same(again, plan)
+        plan = _compiled(loaded, book, environment, catalog, pairs(changes), found, again)
         if dry_run:
             breaks = aiming.breaks(plan, environment, catalog)
             told = plan.model_dump(mode="json", by_alias=True) | {"hash": plan.hash, "breaks": breaks}
             settings.say.result(told, lambda: aiming.show(settings, plan, breaks))
             settings.say.note("Dry run: nothing was broken, and no run was started.")
-            return Exit.DONE
+            return None
         aiming.refuse_if_stopped(environment)
         settings.say.note(plans.head(plan), style="bold")
         settings.say.note(f"  {loaded.scenario.hypothesis}")
@@ -144,12 +176,39 @@ def rehearse(
             run=waiting.folder.id, kind=kind, plan=plan, environment=environment, by=launch.me(environment),
             wall=time.time() if reserved is None else reserved.wall, drill=True, policy=policy(loaded.scenario),
             confirmed=confirmed, project=str(Path.cwd()),
+            options=_files(loaded, book) | ({} if again is None else again.options(loaded.scenario)),
         )  # fmt: skip
         settings.say.note(f"Starting run {waiting.folder.id}.")
         waiting.begin(request)
-    if foreground:
-        return launch.in_process(settings, waiting.folder)
-    return Exit.DONE if reserved is not None else launch.follow(settings, waiting, detach=detach)
+    return waiting
+
+
+def _compiled(
+    loaded: LoadedScenario, book: Loaded | None, environment: Environment, catalog: Catalog, typed: dict[str, Json],
+    targets: Targets, again: Again | None,
+) -> Plan:  # fmt: skip
+    """The plan; of a run that is repeated, with the faults of it that are meant. Refused if that run would differ."""
+    from drkit.chaos.again import check_same
+    from drkit.drill.compile import compile_drill
+
+    def compiled(parameters: dict[str, Json], only: tuple[str, ...] | None) -> Plan:
+        return compile_drill(
+            loaded, book, environment, catalog, parameters=parameters, targets=targets, only=only
+        )  # fmt: skip
+
+    if again is None:
+        return compiled(typed, None)
+    before = again.request.plan
+    given = {one.name: one.value for one in before.changed_parameters}
+    plan = compiled(given, again.had)
+    check_same(before, plan)
+    return plan if again.only is None else compiled(given, again.only)
+
+
+def _files(loaded: LoadedScenario, book: Loaded | None) -> dict[str, Json]:
+    """Where the files are that it was compiled from, for whoever repeats it."""
+    found: dict[str, Json] = {"scenario": str(Path(loaded.path).absolute())}
+    return found if book is None else found | {"runbook": str(Path(book.path).absolute())}
 
 
 def _named(scenario: Scenario) -> str | None:

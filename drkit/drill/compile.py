@@ -6,7 +6,7 @@ was broken. Healing comes last, so that the recovery is proven while the fault l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from drkit.catalog import Catalog
 from drkit.chaos.compile import HEAL, HOLD, Parts, Targets, heals, parts
@@ -35,11 +35,12 @@ def compile_drill(
     source: str | None = None,
     target: str | None = None,
     targets: Targets | None = None,
+    only: Collection[str] | None = None,
 ) -> Plan:
     """The plan of a drill. Without a runbook (`chaos run`), only what the scenario breaks and heals.
 
-    `targets`: the members chosen for each entry of `targets:`. FileError for mistakes in either file, Refused if the
-    scenario cannot be carried out here.
+    `targets`: the members chosen for each entry of `targets:`; `only`: the inject steps that are kept, None: all.
+    FileError for mistakes in either file, Refused if the scenario cannot be carried out here.
     """
     spec = scenario.spec
     source, target = _regions(scenario, environment, source, target)
@@ -51,7 +52,7 @@ def compile_drill(
     )
     if mistakes or (runbook is not None and runbook.mistakes):
         raise FileError([*mistakes, *(runbook.mistakes if runbook is not None else ())])
-    pieces = parts(spec, catalog, targets)
+    pieces = parts(spec, catalog, targets, only)
     around = _around(scenario, None if runbook is None else runbook.spec, pieces)
     whole = resolve(
         _loaded(scenario if runbook is None else runbook, around), environment, catalog,

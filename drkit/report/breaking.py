@@ -55,6 +55,18 @@ def hypothesis(run: RunLike, rows: Sequence[Row]) -> Hypothesis | None:
     return Hypothesis(claim=claim, held=False if deviations else True if whole else None, deviations=deviations)
 
 
+def broken(run: RunLike, rows: Sequence[Row]) -> tuple[str, ...]:
+    """What the scenario expects and did not hold, each once: of its steady state, and what made it stop."""
+    during = [fact.expect for row in rows if isinstance(fact := row.fact, Deviated)]
+    after = [
+        step.plan.verify for step in run.steps.values() if step.plan.part == "after" and str(step.status) == "failed"
+    ]
+    stopped = [f.reason or "" for row in rows if isinstance(f := row.fact, Ordered) and f.by.get("how") == "stop_when"]
+    stops = [f"stop_when: {text}" for text in run.plan.stop_when]
+    made = [stop for stop in stops for why in stopped if why.startswith((f"{stop}: ", f"{stop} cannot be told: "))]
+    return tuple(dict.fromkeys([*(f"steady_state: {text}" for text in [*during, *after]), *made]))
+
+
 def abort(run: RunLike, rows: Sequence[Row]) -> Abort | None:
     """Who or what stopped the run, and how long it took until everything broken was seen to be healed."""
     order = next((f for row in rows if isinstance(f := row.fact, Ordered) and f.verb == "abort"), None)

@@ -34,6 +34,27 @@ method:
 stop_when: ["probes.alarm.exists"]
 """
 
+#: A fault that costs nothing, and one that is seen and stops the run.
+TWO = """
+apiVersion: drkit/v1
+kind: Scenario
+metadata: {{name: two, owner: nobody}}
+hypothesis: "A hanging app is nobody's loss"
+environment: lab
+probes:
+  calm: {{uses: process.exists, with: {{creates: "{folder}/calm"}}}}
+  second: {{uses: host.processes, with: {{host: app-2, service: app}}}}
+targets:
+  one: {{uses: host.inventory, where: {{role: app}}, never: [app-2]}}
+  other: {{uses: host.inventory, where: {{role: app}}, never: [app-1]}}
+steady_state:
+  - {{expect: "probes.calm.exists", timeout: 2s}}
+method:
+  - {{id: brief, inject: host.process-pause, on: one, with: {{service: app}}, duration: 100ms}}
+  - {{id: hang, inject: host.process-pause, on: other, with: {{service: app}}, duration: 60s}}
+stop_when: ["probes.second.stopped > 0"]
+"""
+
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
@@ -102,17 +123,38 @@ def test_a_fault_is_held_and_healed_and_the_hypothesis_judged(chaos: Lab, hosts:
     assert chaos.drkit("chaos", "leftovers").returncode == 0
 
 
-def test_a_breach_ends_the_run_and_heals_at_once(chaos: Lab, hosts: Hosts) -> None:
-    scenario(chaos, duration="60s")
-    (chaos.folder / "alarm").touch()
-    done = run(chaos)
-    assert done.returncode == 1
+def test_a_breach_heals_at_once_and_shrink_finds_which_fault_it_was(chaos: Lab, hosts: Hosts) -> None:
+    (chaos.folder / "scenarios" / "two.yaml").write_text(TWO.format(folder=chaos.folder))
+    assert chaos.drkit("chaos", "run", "two", "--confirm", "lab").returncode == 1
     rows = journal(chaos)
+    failed = status(chaos)["run"]
     (stopped,) = (row["fact"] for row in rows if row["fact"].get("verb") == "abort")
-    assert stopped["by"]["how"] == "stop_when" and "probes.alarm.exists" in stopped["reason"]
-    (healed,) = (row["fact"] for row in rows if row["fact"]["kind"] == "step.done" and "heal" in row["fact"]["step"])
-    assert 0 < healed["t"] - stopped["t"] < 5
+    assert stopped["by"]["how"] == "stop_when" and "probes.second.stopped" in stopped["reason"]
+    healed = {
+        row["fact"]["step"]: row["fact"] for row in rows if row["fact"]["kind"] == "step.done" and "heal" in str(row)
+    }
+    assert 0 < healed["heal-hang-app-2"]["t"] - stopped["t"] < 5
     assert hanging(hosts) == []
+
+    shrunk = chaos.drkit("chaos", "shrink", failed, "--confirm", "lab", "-o", "json")
+    assert shrunk.returncode == 0, shrunk.stderr
+    told = json.loads(shrunk.stdout)
+    assert told["broken"] == ["stop_when: probes.second.stopped > 0"]
+    assert told["faults"] == ["brief-app-1", "hang-app-2"]
+    assert [(each["faults"], each["outcome"]) for each in told["attempts"]] == [
+        (["brief-app-1", "hang-app-2"], "fails"), (["brief-app-1"], "holds"), (["hang-app-2"], "fails"),
+    ]  # fmt: skip
+    assert (told["smallest"], told["minimal"], told["stopped"]) == (["hang-app-2"], True, None)
+    runs = [each["run"] for each in told["attempts"]]
+    assert [status(chaos, run)["outcome"] for run in runs] == ["aborted", "done", "aborted"]
+    assert hanging(hosts) == [] and chaos.drkit("chaos", "leftovers").returncode == 0
+
+    words = told["replay"].split()[1:]
+    assert words == ["chaos", "replay", runs[-1], "--env", "lab"]
+    again = json.loads(chaos.drkit(*words, "--dry-run", "-o", "json").stdout)
+    assert [one["step"] for one in again["breaks"]] == ["hang-app-2"]
+    held = chaos.drkit("chaos", "shrink", runs[1], "--confirm", "lab")
+    assert held.returncode == 3 and "did not fail" in held.stderr and f"drkit report {runs[1]}" in held.stderr
 
 
 def test_a_hypothesis_that_does_not_hold_afterwards_is_false(chaos: Lab, hosts: Hosts) -> None:
