@@ -71,17 +71,19 @@ def shrink(
     drill.permitted(settings, environment, what, confirm, allow_production)
 
     def attempt(some: tuple[str, ...]) -> Attempt:
+        if search.attempts:
+            _clean(environment, DrkitError)
         look = begin(some, dry_run=False)
         assert look is not None  # it was not a dry run
         found = judged(look, some, broken)
         line = f"{MARKS[found.outcome]:<5} {found.run}  {len(some)} of {len(faults)}: {', '.join(some)}  {_said(found)}"
         (settings.say.line if settings.output == "text" else settings.say.note)(line.rstrip())
-        _clean(environment, DrkitError)
         return found
 
     search = Search()
     try:
         search.go(faults, attempt, runs_max)
+        _clean(environment, DrkitError)
     except BaseException as error:
         if search.attempts:
             _show(settings, before, faults, broken, search, stopped=getattr(error, "message", type(error).__name__))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from engine_fakes import plan, step
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_fakes import environment
 
-from drkit.chaos.again import chosen_again
+from drkit.chaos.again import Again, chosen_again
+from drkit.engine.requests import Request
 from drkit.errors import Refused
 from drkit.model.inventory import Inventory, Member
 from drkit.model.scenario import Target
+from drkit.plan.files import load_scenario
 
 TARGET = Target.model_validate({"uses": "host.inventory", "pick": 1})
 
@@ -28,3 +35,37 @@ def test_who_is_gone_is_named_and_what_is_broken_already_still_counts() -> None:
         chosen_again("t", TARGET, inventory(["a", "c"]), (), ["b"])
     with pytest.raises(Refused, match="nothing of g would be left"):
         chosen_again("t", TARGET, inventory(["a", "b"]), ("b",), ["a"])
+
+
+def test_a_run_of_some_of_the_faults_says_all_that_repeats_it(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(SCENARIO)
+    spec = load_scenario(path).spec
+    whole = request("a-y", "a-x", "b")
+    some = Again(whole, ("b",))
+    assert some.members(spec) == {"both": ["y", "x"]} and Again(whole).options(spec) == {}
+    kept = request("b", **some.options(spec))
+    assert (Again(kept).had, Again(kept).members(spec)) == (("b",), {"both": ["y", "x"]})
+    assert Again(kept).options(spec) == some.options(spec) == {"only": ["b"], "members": {"both": ["y", "x"]}}
+    assert (Again(whole).scenario, Again(kept, ("b",)).had) == ("two", ("b",))
+    assert Again(request("b", scenario="/there/two.yaml")).scenario == "/there/two.yaml"
+
+
+SCENARIO = """
+apiVersion: drkit/v1
+kind: Scenario
+metadata: {name: two, owner: nobody}
+hypothesis: "Nobody cares"
+targets: {both: {uses: host.inventory}}
+method:
+  - {id: a, inject: host.process-pause, on: both, with: {service: app}}
+  - {id: b, inject: host.process-pause, with: {service: app, host: x}}
+"""
+
+
+def request(*faults: str, **options: Any) -> Request:
+    steps = [step(id).model_copy(update={"part": "inject"}) for id in faults]
+    return Request(
+        run="k7qd", kind="run", plan=plan(*steps, scenario="two"), environment=environment(), by={}, wall=0.0,
+        options=options,
+    )  # fmt: skip

@@ -149,3 +149,24 @@ def test_an_action_that_is_no_fault_and_a_scenario_for_elsewhere_are_refused(tmp
         path = tmp_path / "loss.yaml"
         path.write_text(HEAD + "method:\n" + cut("a"))
         compile_drill(load_scenario(path), None, environment(name="other"), catalog())
+
+
+def test_what_is_left_out_of_a_method_leaves_the_others_where_they_were(tmp_path: Path) -> None:
+    members = [Member(name=name, group="g", fills="cluster") for name in ("x", "y")]
+    method = (
+        "  - {id: a, inject: db.cut, on: two, with: {region: source, cluster: any}, duration: 1m}\n"
+        + cut("b", ", start: 30s") + cut("c", ", duration: 1m")
+    )  # fmt: skip
+    tail = "targets:\n  two: {uses: k8s.replicas, where: {deployment: web}}\n"
+    whole, kept = (
+        compiled(tmp_path, method, tail, targets={"two": members}, only=only) for only in (None, ("a-y", "c"))
+    )
+    assert set(needs(kept)) == {
+        "steady-1", "a-y", "hold-a-y", "wait-b", "c", "hold-c", "heal-c", "heal-a-y", "after-1",
+    }  # fmt: skip
+    assert (needs(kept)["a-y"], needs(kept)["c"]) == (["steady-1"], ["wait-b"])  # c comes when b would have come
+    assert needs(whole)["c"] == ["b"] and needs(whole)["b"] == ["wait-b"]
+    for id in ("a-y", "hold-c", "wait-b"):
+        assert one(kept, id).params == one(whole, id).params
+    none = compiled(tmp_path, method, tail, targets={"two": members}, only=())
+    assert not none.injects and "after-1" not in needs(none)

@@ -9,7 +9,7 @@ from engine_fakes import Folding, order, step
 
 from drkit.model import events as e
 from drkit.model.events import Row
-from drkit.report.breaking import abort, faults, hypothesis
+from drkit.report.breaking import abort, broken, faults, hypothesis
 
 
 def drill() -> tuple[Folding, list[Row]]:
@@ -102,3 +102,19 @@ def test_where_nothing_real_was_broken_nothing_is_verified(
     (told,) = faults(fold.state, [])
     assert told.injected_at is not None
     assert (told.verified_clean, told.simulated) == (clean, simulated)
+
+
+def test_what_is_broken_is_named_as_the_scenario_writes_it_each_once() -> None:
+    fold, rows = drill()
+    stops = ("lost", "lost > 3")
+    fold.state.plan = fold.state.plan.but(stop_when=stops)
+    assert broken(fold.state, rows) == ()
+    fold.whole("break")
+    take(fold, rows, e.Deviated(expect="all is well", reason="it was not", verdict="fail"))
+    fold.whole("heal-break")
+    fold.prepared("after-1")
+    fold.take(e.Failed(step="after-1", attempt=1, error="nobody is served", world="untouched"))
+    assert broken(fold.state, rows) == ("steady_state: all is well",)
+    for by, reason in (("stop_when", "stop_when: lost > 3: it was 4"), ("terminal", "stop_when: lost: I say so")):
+        rows.append(Row.link(1, "", e.Ordered(verb="abort", by={"how": by}, reason=reason).at(1.0), (), ""))
+    assert broken(fold.state, rows) == ("steady_state: all is well", "stop_when: lost > 3")
