@@ -49,6 +49,17 @@ class Lab:
         """What logs in to its hosts, by reference."""
         return {f"secret://file/{self.folder / 'login'}": (self.folder / "login").read_text()}
 
+    def toml(self, site: str) -> str:
+        """The hosts as `drkit.toml` says those of an environment `lab`: all at this site, with the role `app`."""
+        return "\n".join(
+            "[[environments.lab.hosts]]\n"
+            f'name = "{host.name}"\nsite = "{site}"\nuser = "{host.user}"\nroles = ["app"]\n'
+            f'address = {{host = "{host.address.host}", port = {host.address.port}}}\n'
+            f'key = {{ref = "{host.key.ref}"}}\nknown_host = "{host.known_host}"\n'
+            f'machine_id = "{host.machine_id}"\nisolation = "{host.isolation}"\n'
+            for host in self.environment.hosts
+        )
+
     def context(self, step: str = "step", **given: Any) -> Context:
         """A context of a run in the lab."""
         return testing.context(self.environment, secrets=self.secrets, source="here", target="here", step=step, **given)

@@ -106,6 +106,18 @@ class Lab:
         )  # fmt: skip
 
 
+def project(folder: Path, **more: str) -> Lab:
+    """A project with one environment and one runbook, made in this folder; `more`: variables of the environment."""
+    for name in ("runbooks", "made", "store"):
+        (folder / name).mkdir(parents=True)
+    (folder / "drkit.toml").write_text(PROJECT.format(folder=folder, uid=os.getuid()))
+    (folder / "runbooks" / "walk.yaml").write_text(WALK.format(folder=folder))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DRKIT_")}
+    found = Lab(folder, clean | {"COLUMNS": "160"} | more)
+    found.healthy(False)
+    return found
+
+
 def status(lab: Lab, run: str = "last", **env: str) -> dict[str, Any]:
     """The run as `drkit status -o json` tells it."""
     told: dict[str, Any] = json.loads(lab.drkit("status", run, "-o", "json", **env).stdout)

@@ -67,13 +67,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 def chaos(lab: Lab, hosts: Hosts) -> Lab:
     """The project with two hosts in it, a role for them, and a scenario."""
     toml = lab.folder / "drkit.toml"
-    told = [
-        f'{{name = "{h.name}", site = "us-east-1", address = {{host = "{h.address.host}", port = {h.address.port}}}, '
-        f'user = "drkit", key = {{ref = "{h.key.ref}"}}, known_host = "{h.known_host}", '
-        f'machine_id = "{h.machine_id}", roles = ["app"]}}'
-        for h in hosts.environment.hosts
-    ]
-    toml.write_text(toml.read_text() + f"hosts = [{', '.join(told)}]\n")
+    toml.write_text(toml.read_text() + hosts.toml("us-east-1"))
     (lab.folder / "scenarios").mkdir()
     (lab.folder / "calm").touch()
     scenario(lab)
