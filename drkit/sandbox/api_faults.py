@@ -12,11 +12,11 @@ from annotated_types import Ge, Gt, Le
 
 from drkit.catalog import fault, probe
 from drkit.context import Context
-from drkit.model.events import FaultChanged
 from drkit.model.faults import Leased, fault_key
 from drkit.model.observation import Observation
 from drkit.model.params import Params, SiteName
 from drkit.model.values import Json
+from drkit.sandbox.leased import inject
 from drkit.sandbox.remote import World
 
 LEASE = "the region's gateway in the sandbox"
@@ -78,14 +78,8 @@ async def latency(ctx: Context, p: Late, before: Troubles) -> None:
 
 
 async def _begin(ctx: Context, name: str, p: SomeCalls, **what: Json) -> None:
-    key = fault_key(name, p)
-    meta = {"key": key, "fault": name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
-    calls = {"service": p.service, "operation": p.operation, "percent": p.percent}
-    body = {**calls, **what, "lease_s": p.lease_s, "meta": meta}
-    await ctx.use(World).change(f"/troubles/{p.site}", body, permit=ctx.permit)
-    detail: dict[str, Json] = {"key": key, "lease": "gateway", "left_s": p.lease_s}
-    for state in ("armed", "injected"):
-        ctx.tell(FaultChanged(fault=name, id=ctx.step, state=state, detail=dict(detail)))
+    calls: dict[str, Json] = {"service": p.service, "operation": p.operation, "percent": p.percent}
+    await inject(ctx, name, p, f"/troubles/{p.site}", keeper="gateway", **calls, **what)
 
 
 @throttle.check

@@ -5,11 +5,11 @@ from __future__ import annotations
 from drkit.catalog import fault, probe
 from drkit.context import Context
 from drkit.errors import DrkitError
-from drkit.model.events import FaultChanged
-from drkit.model.faults import Leased, Marker, Markers, Nothing, fault_key
+from drkit.model.faults import Leased, Marker, Markers, Nothing
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName
 from drkit.model.values import Json
+from drkit.sandbox.leased import inject
 from drkit.sandbox.remote import World
 
 
@@ -53,13 +53,7 @@ class Outage(Region, Leased):
 @fault("region.outage", observe=state, lease="the sandbox's supervisor", unfenced=False)
 async def outage(ctx: Context, p: Outage, before: RegionState) -> None:
     """SIGKILL every process of a region and cut all its links in the same instant; its AWS endpoint refuses."""
-    key = fault_key(outage.name, p)
-    meta = {"key": key, "fault": outage.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
-    body = {"region": p.site, "lease_s": p.lease_s, "meta": meta}
-    await ctx.use(World).change("/outage", body, permit=ctx.permit)
-    detail: dict[str, Json] = {"key": key, "lease": "supervisor", "left_s": p.lease_s}
-    for state in ("armed", "injected"):
-        ctx.tell(FaultChanged(fault=outage.name, id=ctx.step, state=state, detail=dict(detail)))
+    await inject(ctx, outage.name, p, "/outage", region=p.site)
 
 
 @outage.check

@@ -5,11 +5,10 @@ from __future__ import annotations
 from drkit.catalog import fault, probe
 from drkit.context import Context
 from drkit.errors import Unobservable
-from drkit.model.events import FaultChanged
-from drkit.model.faults import Leased, fault_key
+from drkit.model.faults import Leased
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName
-from drkit.model.values import Json
+from drkit.sandbox.leased import inject
 from drkit.sandbox.remote import World
 
 LEASE = "the sandbox's supervisor"
@@ -50,7 +49,7 @@ class ZoneOutage(Zone, Leased):
 @fault("zone.outage", observe=zone_state, lease=LEASE, unfenced=False)
 async def zone_outage(ctx: Context, p: ZoneOutage, before: ZoneState) -> None:
     """SIGKILL every process of a zone's servers in the same instant. The region's database and edge stay up."""
-    await _down(ctx, zone_outage.name, p, f"/zones/{p.zone}")
+    await inject(ctx, zone_outage.name, p, f"/zones/{p.zone}/down")
 
 
 @zone_outage.check
@@ -99,7 +98,7 @@ class Down(Dependency, Leased):
 @fault("dependency.down", observe=dependency_state, lease=LEASE, side="neither", unfenced=False)
 async def dependency_down(ctx: Context, p: Down, before: DependencyState) -> None:
     """Cut a link: connections stall, new ones are refused. Never the one by which drkit reaches a region."""
-    await _down(ctx, dependency_down.name, p, f"/links/{p.dependency}")
+    await inject(ctx, dependency_down.name, p, f"/links/{p.dependency}/down")
 
 
 @dependency_down.check
@@ -114,12 +113,3 @@ def unreached(p: Down, now: DependencyState) -> State:
 async def reached_again(ctx: Context, p: Down, before: DependencyState) -> None:
     """The link carries again; what stalled is reset."""
     await ctx.use(World).change(f"/links/{p.dependency}/up", {}, permit=None)
-
-
-async def _down(ctx: Context, name: str, p: Leased, path: str) -> None:
-    key = fault_key(name, p)
-    meta = {"key": key, "fault": name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
-    await ctx.use(World).change(f"{path}/down", {"lease_s": p.lease_s, "meta": meta}, permit=ctx.permit)
-    detail: dict[str, Json] = {"key": key, "lease": "supervisor", "left_s": p.lease_s}
-    for state in ("armed", "injected"):
-        ctx.tell(FaultChanged(fault=name, id=ctx.step, state=state, detail=dict(detail)))

@@ -9,10 +9,10 @@ from annotated_types import Gt, Le
 from drkit.catalog import fault, probe
 from drkit.context import Context
 from drkit.errors import DrkitError, Unobservable
-from drkit.model.events import FaultChanged
 from drkit.model.faults import Leased, Marker, Markers, Nothing, fault_key
 from drkit.model.observation import Observation, State
-from drkit.model.values import Duration, Json
+from drkit.model.values import Duration
+from drkit.sandbox.leased import inject
 from drkit.sandbox.remote import World
 from drkit.sandbox.settings import Link
 
@@ -44,13 +44,7 @@ class SlowLink(Link, Leased):
 @fault("sandbox.slow-link", observe=slowness, lease="the sandbox's supervisor", side="neither", unfenced=False)
 async def slow(ctx: Context, p: SlowLink, before: Slowness) -> None:
     """Let everything that crosses a link of the sandbox arrive late, one way and the other."""
-    key = fault_key(slow.name, p)
-    meta = {"key": key, "fault": slow.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
-    body = {"delay_s": p.delay, "lease_s": p.lease_s, "meta": meta}
-    await ctx.use(World).change(f"/links/{p.link}/slow", body, permit=ctx.permit)
-    detail: dict[str, Json] = {"key": key, "lease": "supervisor", "left_s": p.lease_s}
-    for state in ("armed", "injected"):
-        ctx.tell(FaultChanged(fault=slow.name, id=ctx.step, state=state, detail=dict(detail)))
+    await inject(ctx, slow.name, p, f"/links/{p.link}/slow", delay_s=p.delay)
 
 
 @slow.check
