@@ -8,7 +8,7 @@ all-or-nothing: every mistake in every entry is reported at once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -21,7 +21,7 @@ from drkit.errors import CatalogError
 from drkit.model.observation import Observation, State
 from drkit.model.paper import Paper
 from drkit.model.params import Params, Use, schema_of
-from drkit.model.values import digest
+from drkit.model.values import Json, canonical_text, digest
 
 GROUP = "drkit.actions"
 
@@ -139,6 +139,14 @@ class Action(Generic[PT, OT]):
     def use(self, params: PT) -> Use:
         """This action with these parameters, written down."""
         return Use(uses=self.name, params=params.model_dump(mode="json"))
+
+    def why_consent(self, given: Mapping[str, Json]) -> str | None:
+        """What two persons have to consent to before this is injected with `given`; None: nothing."""
+        if self.fault and self.irreversible is not None:
+            return f"{self.name} cannot be healed: {self.irreversible}"
+        if self.consent is not None and given.get(self.consent, False) is not False:  # a reference may become true
+            return f"{self.name} breaks what is no copy ({self.consent}): {canonical_text(dict(given))}"
+        return None
 
     def state(self, params: PT, now: OT) -> State:
         """What the check says of an observation."""

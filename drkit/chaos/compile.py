@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from drkit.catalog import Action, Catalog, Entry
-from drkit.engine.gates import CONSENT_ROLE
 from drkit.errors import CatalogError, Refused
+from drkit.model.faults import CONSENT_ROLE
 from drkit.model.inventory import Member
 from drkit.model.params import Use
 from drkit.model.plan import PlanStep
 from drkit.model.runbook import ProbeSpec, StepSpec
 from drkit.model.scenario import MethodStep, Scenario
-from drkit.model.values import Json, canonical_text
+from drkit.model.values import Json
 
 HEAL: Final = "heal-"
 HOLD: Final = "hold-"
@@ -126,7 +126,7 @@ def _injected(
         return None
     entry = catalog.find(step.inject or "")
     needs = [] if after is None else [after]
-    if (why := _why_consent(step, entry)) is not None:
+    if isinstance(entry, Action) and (why := entry.why_consent(step.with_)) is not None:
         consent = StepSpec(
             id=CONSENT + step.id, uses="gate.approve", title=f"consent to {step.inject}", needs=needs,
             with_={
@@ -164,17 +164,6 @@ def _noticed(step: MethodStep, id: str, found: Parts) -> StepSpec:
         id=HOLD + id, uses=found.watch.uses, with_=found.watch.with_, title=f"{id} is noticed", verify=step.noticed,
         timeout=step.duration, needs=[id], optional=True,
     )  # fmt: skip
-
-
-def _why_consent(step: MethodStep, entry: Entry | None) -> str | None:
-    """What two persons have to consent to; None: nothing."""
-    if not isinstance(entry, Action):
-        return None
-    if entry.irreversible is not None:
-        return f"{step.inject} cannot be healed: {entry.irreversible}"
-    if entry.consent is not None and step.with_.get(entry.consent, False) is not False:  # a reference may become true
-        return f"{step.inject} breaks what is no copy ({entry.consent}): {canonical_text(dict(step.with_))}"
-    return None
 
 
 def _uses(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from drkit.engine.gates import CONSENT_ROLE
 from drkit.errors import Refused
+from drkit.model.faults import CONSENT_ROLE
 from drkit.model.plan import Plan
 
 

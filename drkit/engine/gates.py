@@ -10,12 +10,11 @@ from annotated_types import Gt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drkit.catalog import Gate
+from drkit.model.faults import CONSENT_ROLE
 from drkit.model.params import Params
 from drkit.model.values import Duration, Json, digest, parse_duration
 
 POLICY = "drill policy"
-#: Who consents to breaking what cannot be healed: always persons, never a recorded answer.
-CONSENT_ROLE = "chaos-owner"
 
 
 class Escalation(BaseModel):

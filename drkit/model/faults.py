@@ -14,6 +14,8 @@ from drkit.model.params import Params
 from drkit.model.values import Json, canonical
 
 LEASE_MAX_S = 86400.0
+#: Who consents to breaking what cannot be healed or is no copy: always two persons, never a recorded answer.
+CONSENT_ROLE = "chaos-owner"
 
 
 class Leased(Params):

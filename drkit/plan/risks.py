@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from drkit.catalog import Action, Entry, Gate
 from drkit.model.environment import Environment
+from drkit.model.faults import CONSENT_ROLE
 from drkit.model.plan import PlanStep
 from drkit.model.runbook import Runbook, StepSpec
 from drkit.plan.fanning import every, is_below
@@ -28,14 +29,30 @@ def unguarded_promotions(steps: Sequence[PlanStep]) -> list[str]:
     if not promotes:
         return []
     fences = {step.id for step in steps if step.fences}
-    conditional = [step.id.rpartition("/")[0] for step in steps if step.kind == "when"]
-    dispensable = [
+    return unguarded({step.id: step.needs for step in steps}, promotes, fences, _dispensable(steps, fences))
+
+
+def unconsented(steps: Sequence[PlanStep], needing: Sequence[str]) -> list[str]:
+    """Those of the faults `needing` it that could be injected although two persons have not consented."""
+    if not needing:
+        return []
+    consents = {
         step.id
         for step in steps
-        if step.id not in fences
+        if step.kind == "gate" and step.params.get("role") == CONSENT_ROLE and step.params.get("approvals") == 2
+    }
+    return unguarded({step.id: step.needs for step in steps}, needing, consents, _dispensable(steps, consents))
+
+
+def _dispensable(steps: Sequence[PlanStep], guards: set[str]) -> list[str]:
+    """Steps without which the run may go on, beside those that guard."""
+    conditional = [step.id.rpartition("/")[0] for step in steps if step.kind == "when"]
+    return [
+        step.id
+        for step in steps
+        if step.id not in guards
         and (may_be_skipped(step) or any(step.id == each or is_below(step.id, each) for each in conditional))
     ]
-    return unguarded({step.id: step.needs for step in steps}, promotes, fences, dispensable)
 
 
 def refusals(spec: StepSpec, entry: Entry) -> list[tuple[str, str, str | None]]:

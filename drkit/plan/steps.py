@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drkit.catalog import Entry, Gate, Probe
+from drkit.catalog import Action, Entry, Gate, Probe
+from drkit.model.faults import CONSENT_ROLE
 from drkit.model.outline import outline
 from drkit.model.plan import PlanScope, PlanStep
 from drkit.model.runbook import RUNBOOK, StepSpec
@@ -66,19 +67,25 @@ class Steps:
         return [step for spec in self.specs for step in nesting.unfold(self, spec)]
 
     def _guard(self, steps: list[PlanStep]) -> None:
-        """Report what would promote although no fence is certain to be done."""
-        unguarded = risks.unguarded_promotions(steps)
-        before = ancestors({step.id: step.needs for step in steps}) if unguarded else {}
-        for id in unguarded:
-            if {id, *before[id]} & self.vague:
-                continue
-            on, where = self.places[id]
-            wrong = on.loaded.document.mistake(
-                (*where, "uses"),
-                f"{id} promotes, and no fence is certain to be done before it",
-                "let it need a fence: no optional or skippable step may stand between them",
-            )
-            self.on.mistakes.append(wrong)
+        """Report what would promote although no fence is certain to be done, or break what needs a consent before."""
+        needing = [step.id for step in steps if self._needs_consent(step)]
+        rules = (
+            (risks.unguarded_promotions(steps), "promotes, and no fence is certain to be done before it",
+             "let it need a fence: no optional or skippable step may stand between them"),
+            (risks.unconsented(steps, needing), "breaks what takes two persons' consent, and nobody is asked before",
+             f"inject it from a scenario, or let it need gate.approve with role {CONSENT_ROLE} and approvals: 2"),
+        )  # fmt: skip
+        before = ancestors({step.id: step.needs for step in steps}) if any(found for found, _, _ in rules) else {}
+        for found, message, hint in rules:
+            for id in found:
+                if not {id, *before[id]} & self.vague:
+                    on, where = self.places[id]
+                    wrong = on.loaded.document.mistake((*where, "uses"), f"{id} {message}", hint)
+                    self.on.mistakes.append(wrong)
+
+    def _needs_consent(self, step: PlanStep) -> bool:
+        entry = self.on.around.catalog.find(step.uses)
+        return isinstance(entry, Action) and entry.why_consent(step.params) is not None
 
     def _ids(self) -> None:
         for index, spec in enumerate(self.loaded.runbook.steps):

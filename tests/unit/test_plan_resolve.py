@@ -168,6 +168,34 @@ def test_a_mistyped_need_is_not_also_a_missing_fence(tmp_path: Path) -> None:
     assert messages(tmp_path, mistyped + PROMOTE % "") == ['there is no action, probe or gate "db.fenc"']
 
 
+# Consent
+
+CONSENT = "  - {id: yes, uses: gate.approve, with: {role: %s, approvals: %s, question: May we?, timeout: 1h}}\n"
+BREAKS = [
+    "{id: b, uses: db.cut, with: {cluster: c, region: source, original: true}}",
+    "{id: b, uses: db.cut, for_each: [c], with: {cluster: c, region: source, original: true}}",
+    "{id: b, uses: db.lose, with: {cluster: c, region: source}}",
+]
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+@pytest.mark.parametrize("before", ["", CONSENT % ("chaos-owner", 1), CONSENT % ("incident-commander", 2)])
+def test_what_takes_two_persons_consent_is_refused_without_it(tmp_path: Path, breaks: str, before: str) -> None:
+    (found,) = messages(tmp_path, before + f"  - {breaks}\n")
+    assert found.endswith("breaks what takes two persons' consent, and nobody is asked before")
+
+
+@pytest.mark.parametrize("breaks", BREAKS)
+def test_behind_their_consent_it_is_permitted(tmp_path: Path, breaks: str) -> None:
+    steps = CONSENT % ("chaos-owner", 2) + f"  - {breaks}\n"
+    assert "b" in {step.id for step in plan(tmp_path, HEAD + "steps:\n" + steps).steps}
+
+
+def test_a_copy_takes_nobodys_consent(tmp_path: Path) -> None:
+    steps = "  - {id: b, uses: db.cut, with: {cluster: c, region: source}}\n"
+    assert plan(tmp_path, HEAD + "steps:\n" + steps).step("b").needs == ()
+
+
 # Other refusals
 
 
