@@ -124,7 +124,8 @@ def described(entry: Entry) -> dict[str, Any]:
     if isinstance(entry, Action):
         facts |= {
             "observed_by": entry.observe.name, "repeat": entry.repeat, "side": entry.side, "plane": entry.plane,
-            "irreversible": entry.irreversible, "undo": entry.undoer is not None, "unfenced": entry.unfenced,
+            "irreversible": entry.irreversible, "consent": entry.consent, "undo": entry.undoer is not None,
+            "unfenced": entry.unfenced,
             "fences": entry.fences, "promotes": entry.promotes, "timeout_s": entry.timeout_s,
         }  # fmt: skip
     return facts

@@ -303,6 +303,29 @@ async def test_what_somebody_wrote_meanwhile_is_not_removed(world: DataWorld) ->
     await ctx.providers.aclose()
 
 
+async def test_a_page_that_somebody_wrote_meanwhile_is_not_written_to(world: DataWorld) -> None:
+    """Also if it has, by chance, the very byte that was flipped."""
+    file = world.root / "srv/copy"
+    file.write_bytes(bytes(2000))
+    ctx, flip = world.hosts.context(run="page"), BY_MODULE["bit_flip"].fault
+    p = BY_MODULE["bit_flip"].given(world, LEASE_S, path="srv/copy")
+    before = await flip.observe(ctx, p)
+    assert flip.heal is not None
+    await flip(ctx, p, before)
+    flipped = file.read_bytes()
+    (place,) = [n for n, byte in enumerate(flipped) if byte]
+    neighbour = place + 1 if (place + 1) % 512 else place - 1
+    theirs = bytearray(flipped)
+    theirs[neighbour] = 7
+    file.write_bytes(theirs)
+    with pytest.raises(StepFailed, match=f"somebody wrote to .*/srv/copy around byte {place} since"):
+        await flip.heal(ctx, p, before)
+    assert file.read_bytes() == bytes(theirs)
+    file.unlink()
+    await flip.heal(ctx, p, before)
+    await ctx.providers.aclose()
+
+
 async def looked_at(world: DataWorld, path: str) -> Newest:
     ctx = world.hosts.context()
     found = await newest(ctx, BackupPlace(host="data-1", path=path))

@@ -20,8 +20,9 @@ class BitFlip(DataFault):
     """Which bit it is follows from this and from the file's size."""
 
 
-#: Shell: `put BYTE` writes it where the flipped one is. A disk that rots leaves no time of change.
-_PUT: Final = r"""put() {
+#: Shell: `around` is what the byte lies in; `put BYTE` writes it there. A disk that rots leaves no time of change.
+_PUT: Final = r"""around() { dd if="$file" bs=512 skip="$((offset / 512))" count=1 2>/dev/null; }
+put() {
   touch -r "$file" "$FAULT/time" && printf "\\$(printf %03o "$1")" |
     dd of="$file" bs=1 seek="$offset" conv=notrunc,fsync 2>/dev/null && touch -r "$FAULT/time" -- "$file"
 }
@@ -40,10 +41,15 @@ plain "$file"
 offset=$(({place} % $(stat -c %s -- "$file")))
 was=$(byte) && becomes=$((was ^ {mask})) || exit 1
 printf '%s %s %s %s\\n' "$offset" "$was" "$becomes" "$file" >"$FAULT/bit" || exit 1
-put "$becomes\""""
-    # A byte that is not what we made of it was written by somebody since: it is theirs.
+around >"$FAULT/around" && put "$becomes\""""
+    # A byte that is not what we made of it was written by somebody since, and is theirs. So may one be that only looks
+    # as if it were ours: then more than that one differs from what was there.
     flip_back = f"""{BYTE}{_PUT}read -r offset was becomes file 2>/dev/null <"$FAULT/bit" || exit 0
-[ "$(byte)" != "$becomes" ] || put "$was\""""
+[ "$(byte)" = "$becomes" ] || exit 0
+[ "$(around | cmp -l - "$FAULT/around" | wc -l)" -eq 1 ] || {{
+  echo "somebody wrote to $file around byte $offset since: put it back from another copy, or remove it"; exit 1
+}}
+put "$was\""""
     return Recipe(flip_it, flip_back)
 
 

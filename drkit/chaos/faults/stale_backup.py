@@ -12,7 +12,10 @@ from drkit.model.observation import State
 
 @host_fault("data.stale-backup", observe=spoilt, consent="original", guard=copies_only)
 def age(p: BackupPlace) -> Recipe:
-    """Let a copy of the backup before stand for the newest one, with its name and time; that one is kept beside it."""
+    """Let a copy of the backup before stand for the newest one, with its name and time; that one is kept beside it.
+
+    It takes as much room again as that backup has.
+    """
     old = """before() { cp -a --reflink=auto -- "$older" "$new"; }
 last=$(nth 1) && older=$(nth 2) || exit 1
 set_aside "$last" before"""
