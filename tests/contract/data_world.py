@@ -138,7 +138,7 @@ class DataWorld:
         subprocess.run([*argv], check=True, capture_output=True)
 
 
-def until(what: Callable[[], bool], within_s: float = 30) -> None:
+def until(what: Callable[[], bool], within_s: float = 120) -> None:
     """Wait until `what()` is true."""
     deadline = time.monotonic() + within_s
     while not what():
