@@ -97,7 +97,8 @@ def breaks(plan: Plan, environment: Environment, catalog: Catalog) -> list[dict[
         )
         found.append(
             {"step": step.id, "fault": step.uses, "at": step.params.get("host") or step.site, "params": step.params,
-             "inject": inject, "revert": revert, "lease": fault.lease, "irreversible": fault.irreversible}
+             "inject": inject, "revert": revert, "lease": fault.lease, "irreversible": fault.irreversible,
+             "simulated": step.simulated, "unfenced": fault.unfenced}
         )  # fmt: skip
     return found
 
@@ -112,6 +113,10 @@ def show(settings: Settings, plan: Plan, breaks: list[dict[str, Any]]) -> None:
         say.line()
         say.line(f"{one['step']}   {one['fault']} at {one['at']}", style="bold")
         say.line(f"  heals itself by {one['lease']}" if one["lease"] else f"  NEVER HEALS: {one['irreversible']}")
+        if one["simulated"]:
+            say.line(f"  here: {one['simulated']}")
+        if one["unfenced"]:
+            say.line("  unfenced: its target cannot refuse a command from a run that has lost its lease")
         for what in ("inject", "revert"):
             text = one[what] or "by drkit: no command of a shell does the same"
             say.line(f"  {what}:")

@@ -189,6 +189,9 @@ def built(stack: ExitStack, folder: Path) -> World:
     world.names["instance"] = made["InstanceId"]
     for name, net in (("b1", "10.9.2.0/24"), ("b2", "10.9.3.0/24")):
         world.names[name], _ = subnet(ec2, vpc, net, "us-west-2b")
+    for name, net in (("c1", "10.9.4.0/24"), ("d1", "10.9.5.0/24")):  # both behind the network's own ACL
+        made = ec2.create_subnet(VpcId=vpc, CidrBlock=net, AvailabilityZone=f"us-west-2{name[0]}")
+        world.names[name] = made["Subnet"]["SubnetId"]
     check = {"IPAddress": "10.9.1.4", "Port": 80, "Type": "HTTP", "ResourcePath": "/healthz"}
     made = world.client("route53").create_health_check(CallerReference="test", HealthCheckConfig=check)
     world.names["health_check"] = made["HealthCheck"]["Id"]

@@ -30,7 +30,7 @@ from drkit.chaos.faults.aws_subnet_isolate import isolate
 from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
 from drkit.chaos.leases import faults, undone
 from drkit.context import Context
-from drkit.errors import Refused, StepFailed
+from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.environment import Environment, Site
 from drkit.model.faults import Markers, Nothing, fault_key
 from drkit.model.observation import State
@@ -133,13 +133,16 @@ async def test_a_configuration_that_somebody_changed_meanwhile_is_not_put_back_o
 
 
 async def test_a_zone_whose_acl_guards_another_zone_is_not_cut_off(world: World) -> None:
-    ctx, case = world.context(), CASES[isolate_zone.name]
-    p = case.params(world)
-    seen = await case.fault.observe(ctx, p)
-    assert set(seen.subnets) == {world.names["b1"], world.names["b2"]}
-    with pytest.raises(Refused, match="outside us-west-2b"):
-        await case.fault(ctx, p, seen.model_copy(update={"subnets": seen.subnets[:1]}))
-    assert world.schedules() == [] and not case.broken(case.seen(world))
+    ctx = world.context()
+    p = isolate_zone.params(site=WEST, zone="us-west-2c", vpc=world.names["vpc"])
+    seen = await isolate_zone.observe(ctx, p)
+    assert seen.subnets == (world.names["c1"],)
+    with pytest.raises(Refused, match=f"guards {world.names['d1']} too, outside us-west-2c"):
+        await isolate_zone(ctx, p, seen)
+    assert world.schedules() == []
+    nowhere = isolate.params(site=WEST, subnet="subnet-0")
+    with pytest.raises(Unobservable, match="No network ACL guards subnet-0"):
+        await isolate.observe(ctx, nowhere)
     await ctx.providers.aclose()
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from drkit.chaos.awslease import Call
 from drkit.chaos.onaws import Standing
 from drkit.context import Context
-from drkit.errors import Refused
+from drkit.errors import Refused, Unobservable
 from drkit.model.observation import State
 from drkit.model.values import Json
 from drkit.providers.aws import Aws
@@ -47,10 +47,12 @@ class Acl(BaseModel):
 
 
 async def acls_of(ctx: Context, site: str, subnets: Sequence[str]) -> list[Acl]:
-    """The network ACLs that guard these subnets, in order of their ids. DrkitError."""
-    asked = {"Filters": [{"Name": "association.subnet-id", "Values": list(subnets)}]}
-    found = await ctx.use(Aws).pages(site, "ec2", "describe_network_acls", "NetworkAcls", asked)
-    return sorted((_read(one) for one in found), key=lambda acl: acl.id)
+    """The network ACLs that guard these subnets, in order of their ids. Unobservable if one has none; DrkitError."""
+    found = [_read(one) for one in await ctx.use(Aws).pages(site, "ec2", "describe_network_acls", "NetworkAcls")]
+    guarding = sorted((acl for acl in found if {*acl.subnets} & {*subnets}), key=lambda acl: acl.id)
+    if unguarded := {*subnets} - {subnet for acl in guarding for subnet in acl.subnets}:
+        raise Unobservable(f"No network ACL guards {', '.join(sorted(unguarded))} in {site}: is there such a subnet?")
+    return guarding
 
 
 def first_of(key: str) -> int:

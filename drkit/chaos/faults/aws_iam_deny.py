@@ -15,7 +15,7 @@ from drkit.context import Context
 from drkit.errors import Refused, Unobservable
 from drkit.model.faults import fault_key
 from drkit.model.observation import State
-from drkit.model.paper import Paper
+from drkit.model.paper import Paper, lines
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
 
@@ -93,5 +93,6 @@ def deny_by_hand(p: Deny, paper: Paper) -> str:
     key = fault_key(iam_deny.name, p)
     policy = json.loads(document([deny(key, p.actions, datetime(2000, 1, 1), Resource="*")]))
     policy["Statement"][0]["Condition"]["DateLessThan"]["aws:CurrentTime"] = "UNTIL"
-    put = paper.aws(p.site, "iam put-role-policy", role_name=p.denied_role, policy_name=_PREFIX + key)
-    return f"{put} --policy-document {json.dumps(json.dumps(policy))}  # UNTIL: 2026-11-23T08:00:00Z"
+    names = {"role_name": p.denied_role, "policy_name": _PREFIX + key}
+    put = paper.aws(p.site, "iam put-role-policy", **names, policy_document=policy)
+    return lines("# UNTIL is an instant, as 2026-11-23T08:00:00Z", put)

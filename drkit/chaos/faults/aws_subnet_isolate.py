@@ -7,7 +7,7 @@ from drkit.chaos.awslease import Call
 from drkit.chaos.faults._acl import Acl, acls_of, barred, barring, first_of
 from drkit.chaos.onaws import AwsFault, Change, OnAws, Seen, Standing, aws_fault
 from drkit.context import Context
-from drkit.errors import Refused, Unobservable
+from drkit.errors import Refused
 from drkit.model.faults import fault_key
 from drkit.model.observation import State
 from drkit.model.paper import Paper, keep, lines, var
@@ -35,10 +35,8 @@ class SubnetAcl(Seen):
 @probe("aws.subnet", plane="control")
 async def subnet(ctx: Context, p: Subnet) -> SubnetAcl:
     """Which network ACL guards a subnet, and its rules."""
-    found = await acls_of(ctx, p.site, [p.subnet])
-    if not found:
-        raise Unobservable(f"There is no subnet {p.subnet} in {p.site}.")
-    return SubnetAcl(acl=found[0], others=tuple(one for one in found[0].subnets if one != p.subnet))
+    (acl,) = await acls_of(ctx, p.site, [p.subnet])
+    return SubnetAcl(acl=acl, others=tuple(one for one in acl.subnets if one != p.subnet))
 
 
 class Isolate(Subnet, AwsFault):
