@@ -17,6 +17,7 @@ from typing import Any, Final
 from drkit.actions.together import together
 from drkit.context import Context
 from drkit.errors import DrkitError, Refused, Unobservable
+from drkit.model.environment import Environment
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
 
@@ -59,6 +60,14 @@ class Schedule:
     def key(self) -> str:
         """Which fault at which target: `fault_key`."""
         return self.name.removeprefix(PREFIX).rsplit(".", 1)[0]
+
+
+def reached(environment: Environment) -> list[str]:
+    """Names of the regions in which faults are looked for, and so may be injected; none if nothing says it uses AWS."""
+    regions = [site for site in environment.sites if site.kind == "region"]
+    if environment.aws_credentials is None and not environment.state_store.startswith("s3://"):
+        regions = [site for site in regions if site.aws_endpoint is not None]
+    return [site.name for site in regions]
 
 
 def wanted(key: str, at: datetime, revert: Sequence[Call], said: dict[str, Any]) -> list[Schedule]:

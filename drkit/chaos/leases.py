@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from drkit.actions.together import together
 from drkit.catalog import Action, Catalog, probe
-from drkit.chaos.awslease import PREFIX, RETRIES, Schedule, schedules
+from drkit.chaos.awslease import PREFIX, RETRIES, Schedule, reached, schedules
 from drkit.chaos.faults import aws_experiment
-from drkit.chaos.onaws import reached, standing
+from drkit.chaos.onaws import standing
 from drkit.context import Context
 from drkit.errors import DrkitError
 from drkit.model.faults import Marker, Markers, Nothing, joined

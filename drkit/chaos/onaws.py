@@ -15,11 +15,10 @@ from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from drkit.catalog import Action, Probe, fault
 from drkit.chaos import awslease
-from drkit.chaos.awslease import PREFIX, Call, Schedule, schedules
+from drkit.chaos.awslease import PREFIX, Call, Schedule, reached, schedules
 from drkit.chaos.awsrights import rights
 from drkit.context import Context
 from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unreachable
-from drkit.model.environment import Environment
 from drkit.model.events import FaultChanged
 from drkit.model.faults import Leased, fault_key
 from drkit.model.observation import Observation, State
@@ -111,14 +110,6 @@ def aws_fault(
     return declare
 
 
-def reached(environment: Environment) -> list[str]:
-    """Names of the regions in which faults are looked for, and so may be injected; none if nothing says it uses AWS."""
-    regions = [site for site in environment.sites if site.kind == "region"]
-    if environment.aws_credentials is None and not environment.state_store.startswith("s3://"):
-        regions = [site for site in regions if site.aws_endpoint is not None]
-    return [site.name for site in regions]
-
-
 def standing(entry: Action[Any, Any], p: Params, call: Call, now: Seen) -> Standing:
     """What an inverse call of this fault would still undo. Pure."""
     return now.standing(call) or ("gone" if entry.state(p, now) is State.ABSENT else "ours")
@@ -138,15 +129,18 @@ async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change
     if armed and not ours and await _over(ctx, entry, p, armed, now):
         armed = []
     if armed and not ours:
-        said = armed[0].said
-        raise Refused(f"{where} is injected already, by {said['step']} of {said['run']}.", hint="drkit chaos leftovers")
+        by = armed[0].said
+        raise Refused(f"{where} is injected already, by {by['step']} of {by['run']}.", hint="drkit chaos leftovers")
     so_already = entry.state(p, before) is State.HOLDS
     if so_already and not armed:
         raise Refused(f"{where}: it is so already, and not by a fault.", hint="drkit chaos leftovers")
+    at = datetime.fromtimestamp(math.ceil(now.timestamp() + p.lease_s), UTC)
+    said = {"fault": entry.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
+    if armed and not so_already:
+        whole = awslease.wanted(key, armed[0].at, change(p, before).revert, said)
+        armed = armed if armed == whole else await _half(ctx, p.site, armed, whole, where)
     fresh, role = not armed, "looked at before"
     if fresh:
-        at = datetime.fromtimestamp(math.ceil(now.timestamp() + p.lease_s), UTC)
-        said = {"fault": entry.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
         armed = awslease.wanted(key, at, change(p, before).revert, said)
         role = await rights(ctx, p.site, p.role, [one.call for one in armed])
         await awslease.arm(ctx, p.site, p.role, armed, why=where)
@@ -156,6 +150,15 @@ async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change
     if not so_already:
         await _break(ctx, entry, p, armed, change(p, before).breaking(armed[0].at), fresh=fresh)
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="injected", detail=dict(detail)))
+
+
+async def _half(
+    ctx: Context, site: str, armed: Sequence[Schedule], whole: Sequence[Schedule], where: str
+) -> list[Schedule]:  # fmt: skip
+    """Take away half a lease: whoever was killed while it armed has injected nothing. Refused if it is not that."""
+    if not all(one in whole for one in armed) or not await awslease.disarm(ctx, site, armed):
+        raise Refused(f"{where}: its lease is not whole; nothing more is injected.", hint="drkit chaos stop --all")
+    return []
 
 
 async def _over(ctx: Context, entry: Action[PT, OT], p: PT, armed: Sequence[Schedule], now: datetime) -> bool:

@@ -103,6 +103,7 @@ def test_a_dry_run_shows_targets_commands_and_reverts_and_breaks_nothing(chaos: 
     (one,) = told["breaks"]
     assert one["at"] in hosts.ready and one["fault"] == "host.process-pause"
     assert "kill -STOP" in one["inject"] and "kill -CONT" in one["revert"] and one["lease"]
+    assert (one["simulated"], one["unfenced"]) == (None, False)
     again = json.loads(chaos.drkit("chaos", "run", "hang", "--dry-run", "-o", "json").stdout)
     assert (told["hash"], told["breaks"]) == (again["hash"], again["breaks"])
     assert hanging(hosts) == [] and chaos.drkit("runs", "-o", "json").stdout.count("run") == 0

@@ -34,6 +34,7 @@ from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.environment import Environment, Site
 from drkit.model.faults import Markers, Nothing, fault_key
 from drkit.model.observation import State
+from drkit.providers.aws import READS, Aws
 from drkit.sandbox.parts._schedules import CALLER
 
 EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -162,6 +163,64 @@ def test_a_role_is_spared_with_and_without_a_path() -> None:
     assert patterns(role_arn("arn:aws:iam::1:user/dana")) == ["arn:aws:iam::1:user/dana"]
 
 
+class Killed(BaseException):
+    """drkit is gone."""
+
+
+class Dying(Aws):
+    """AWS as a process reaches it that is killed at one of its writes."""
+
+    def __init__(self, environment: Environment, writes: int, *, arrives: bool) -> None:
+        super().__init__(environment)
+        self.writes, self.arrives = writes, arrives
+
+    async def call(self, site: str, service: str, operation: str, *given: Any, **more: Any) -> dict[str, Any]:
+        if operation.startswith(READS):
+            return await super().call(site, service, operation, *given, **more)
+        self.writes -= 1
+        if self.writes >= 0 or self.arrives:
+            answer = await super().call(site, service, operation, *given, **more)
+        if self.writes < 0:
+            raise Killed
+        return answer
+
+
+@pytest.mark.parametrize(("writes", "arrives"), [(0, True), (1, False), (2, False), (2, True)])
+async def test_wherever_drkit_is_killed_nothing_is_broken_without_its_whole_lease(
+    world: World, writes: int, arrives: bool
+) -> None:
+    ctx, before = world.context(step="inject"), CUT.seen(world)
+    p = CUT.params(world)
+    seen = await cut.observe(ctx, p)
+    dying = world.context(step="inject", fakes={Aws: Dying(ctx.environment, writes, arrives=arrives)})
+    with pytest.raises(Killed):  # two schedules, and then the call that breaks
+        await cut(dying, p, seen)
+    broken = CUT.broken(CUT.seen(world))
+    assert broken == (writes == 2 and arrives)
+    assert len(world.schedules()) == min(writes + arrives, 2)
+    if not broken:
+        await cut(ctx, p, seen)  # resumed, with what was seen at first
+    assert CUT.broken(CUT.seen(world)) and len(world.schedules()) == 2
+    await healed(ctx, CUT, p)
+    assert sorted(CUT.seen(world), key=str) == sorted(before, key=str) and world.schedules() == []
+    await ctx.providers.aclose()
+
+
+async def test_nothing_is_injected_under_a_lease_that_somebody_changed(world: World) -> None:
+    ctx, before = world.context(step="inject"), CUT.seen(world)
+    p = CUT.params(world)
+    seen = await cut.observe(ctx, p)
+    with pytest.raises(Killed):
+        await cut(world.context(step="inject", fakes={Aws: Dying(ctx.environment, 2, arrives=False)}), p, seen)
+    world.bring_forward(world.schedules()[0])
+    with pytest.raises(Refused, match="its lease is not whole; nothing more is injected"):
+        await cut(ctx, p, seen)
+    assert CUT.seen(world) == before
+    await healed(ctx, CUT, p)
+    assert world.schedules() == [] and len(CUT.seen(world)) == len(before)
+    await ctx.providers.aclose()
+
+
 INJECTOR = """
 import anyio, sys
 sys.path.insert(0, {tests!r})
@@ -253,7 +312,7 @@ def test_after_a_day_aws_has_given_up() -> None:
     )
 
 
-@EACH
+@pytest.mark.parametrize("case", [STOP, CUT, ISOLATE], ids=lambda case: case.fault.name)
 async def test_without_a_lease_nothing_is_injected(world: World, case: Case) -> None:
     before, ctx = case.seen(world), world.context()
     p = case.params(world)
