@@ -15,7 +15,6 @@ from drkit.context import Context
 from drkit.errors import Unobservable
 from drkit.model.faults import fault_key
 from drkit.model.observation import State
-from drkit.model.paper import Paper
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
 
@@ -95,10 +94,3 @@ def denied(p: DenyBucket, now: BucketPolicy) -> State:
     if not found:
         return State.ABSENT
     return State.IN_PROGRESS if lapsed(found[0], now.at) else State.HOLDS
-
-
-@bucket_deny.by_hand
-def deny_by_hand(p: DenyBucket, paper: Paper) -> str:
-    """The policy is kept in a file: it is what has to come back."""
-    got = paper.aws(p.site, "s3api get-bucket-policy", bucket=p.bucket)
-    return f"{got} --query Policy --output text > policy.json  # add a Deny with aws:CurrentTime, and put it back"

@@ -20,7 +20,7 @@ from drkit.errors import DrkitError, NotSupported, Refused, Unobservable
 from drkit.model.events import FaultChanged
 from drkit.model.faults import Marker, Markers, fault_key
 from drkit.model.observation import Observation, State
-from drkit.model.paper import Paper
+from drkit.model.paper import Paper, lines, var
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
 
@@ -129,6 +129,20 @@ async def stopped(ctx: Context, p: Template, before: TemplateState) -> None:
 def start_by_hand(p: Template, paper: Paper) -> str:
     """One call."""
     return paper.aws(p.site, "fis start-experiment", experiment_template_id=p.template)
+
+
+def stop_by_hand(p: Template, paper: Paper) -> str:
+    """Which of its experiments are drkit's, and a call for each."""
+    mine = f"tags.\"{TAG}key\"=='{fault_key(experiment.name, p)}' && state.status=='running'"
+    found = paper.aws(
+        p.site, "fis list-experiments", experiment_template_id=p.template, query=f"experiments[?{mine}].id"
+    )
+    stop = paper.aws(p.site, "fis stop-experiment", id=var("ID"))
+    return lines(f"for ID in $({found}); do", f"  {stop}", "done")
+
+
+assert experiment.heal is not None  # just declared
+experiment.heal.by_hand(stop_by_hand)
 
 
 async def left_in(ctx: Context, site: str) -> Markers:
