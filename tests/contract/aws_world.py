@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,8 +24,9 @@ from drkit.chaos.faults.aws_replication_pause import pause
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
 from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
-from drkit.context import Context
+from drkit.context import Context, Provider
 from drkit.model.environment import Environment, Site
+from drkit.providers.aws import Aws
 
 SERVICES = ("ec2", "scheduler", "sts", "rds", "route53", "s3", "iam")
 
@@ -35,6 +36,13 @@ def environment(urls: dict[str, str]) -> Environment:
     return Environment(name="test", kind="staging", account="x", sites=sites, state_store="file:///nowhere")
 
 
+class Kept(Aws):
+    """AWS as all runs of a test file reach it: its clients, which take long to make, outlive a run."""
+
+    async def aclose(self) -> None:
+        """They are closed with the process."""
+
+
 @dataclass
 class World:
     """The account, and contexts of runs in it."""
@@ -42,13 +50,16 @@ class World:
     cloud: Cloud
     names: dict[str, str] = field(default_factory=dict)
     """What was made, by what it is."""
+    aws: Kept | None = None
 
     @property
     def urls(self) -> dict[str, str]:
         return {region: self.cloud.url(region) for region in (EAST, WEST)}
 
-    def context(self, **given: Any) -> Context:
-        return testing.context(environment(self.urls), source=EAST, target=WEST, **given)
+    def context(self, *, fakes: Mapping[type[Provider], Provider] | None = None, **given: Any) -> Context:
+        known = environment(self.urls)
+        self.aws = self.aws or Kept(known)
+        return testing.context(known, source=EAST, target=WEST, fakes=fakes or {Aws: self.aws}, **given)
 
     def client(self, service: str) -> Any:
         return self.cloud.client(service, WEST)

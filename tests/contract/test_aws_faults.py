@@ -72,9 +72,6 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(world: World
     assert (left.fault, left.step, left.state) == (case.fault.name, "inject", "armed")
     assert left.params == p.model_dump(mode="json")
     assert left.expires_in_s is not None and 590 < left.expires_in_s <= 600 and left.why is None
-    await injected(world, ctx, case)  # the same step adopts it
-    with pytest.raises(Refused, match="injected already, by inject of test"):
-        await injected(world, world.context(run="another"), case)
     # From another machine: what is left says everything that is needed.
     known = case.fault.params.model_validate(left.params, strict=False)
     await healed(replace(ctx, step="heal"), case, known)
@@ -85,7 +82,16 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(world: World
     # The sandbox's IAM works nothing out: that is said, and not passed over.
     assert told[0].detail["role"].startswith("unchecked: iam:simulate_principal_policy")
     assert (told[-1].id, told[-1].state, told[-1].detail["by"]) == ("inject", "healed", "drkit")
-    await ctx.providers.aclose()
+
+
+async def test_the_same_step_adopts_what_it_injected_and_another_is_refused(world: World) -> None:
+    ctx = world.context(step="inject")
+    p = await injected(world, ctx, ISOLATE)
+    await injected(world, ctx, ISOLATE)
+    with pytest.raises(Refused, match="injected already, by inject of test"):
+        await injected(world, world.context(run="another"), ISOLATE)
+    await healed(ctx, ISOLATE, p)
+    assert world.schedules() == []
 
 
 async def test_a_rule_that_somebody_restored_keeps_no_other_rule_from_coming_back(world: World) -> None:
@@ -97,7 +103,6 @@ async def test_a_rule_that_somebody_restored_keeps_no_other_rule_from_coming_bac
     await healed(ctx, CUT, p)
     assert sorted(CUT.seen(world), key=str) == sorted(before, key=str) and len(before) == 2
     assert world.schedules() == []
-    await ctx.providers.aclose()
 
 
 async def test_a_rule_that_somebody_put_in_the_place_of_ours_is_left_alone(world: World) -> None:
@@ -114,7 +119,6 @@ async def test_a_rule_that_somebody_put_in_the_place_of_ours_is_left_alone(world
         assert world.schedules() == [] and (await faults(ctx, Nothing())).markers == ()
     finally:
         ec2.delete_network_acl_entry(**theirs)
-    await ctx.providers.aclose()
 
 
 async def test_a_configuration_that_somebody_changed_meanwhile_is_not_put_back_over_it(world: World) -> None:
@@ -130,7 +134,6 @@ async def test_a_configuration_that_somebody_changed_meanwhile_is_not_put_back_o
     await healed(ctx, PAUSE, p)  # nothing of ours is left: only the lease goes
     assert PAUSE.seen(world) == mended and world.schedules() == []
     s3.put_bucket_replication(Bucket=p.bucket, ReplicationConfiguration=before)
-    await ctx.providers.aclose()
 
 
 async def test_a_zone_whose_acl_guards_another_zone_is_not_cut_off(world: World) -> None:
@@ -144,7 +147,6 @@ async def test_a_zone_whose_acl_guards_another_zone_is_not_cut_off(world: World)
     nowhere = isolate.params(site=WEST, subnet="subnet-0")
     with pytest.raises(Unobservable, match="No network ACL guards subnet-0"):
         await isolate.observe(ctx, nowhere)
-    await ctx.providers.aclose()
 
 
 @pytest.mark.parametrize("role", ["drkit-lease", "drill-runner"])
@@ -155,7 +157,6 @@ async def test_no_role_is_denied_anything_that_is_needed_to_undo_it(world: World
     with pytest.raises(Refused, match="needed to undo it"):
         await iam_deny(ctx, iam_deny.params(site=WEST, denied_role=role, actions=("iam:*",)), before)
     assert world.schedules() == []
-    await ctx.providers.aclose()
 
 
 def test_a_role_is_spared_with_and_without_a_path() -> None:
@@ -203,7 +204,6 @@ async def test_wherever_drkit_is_killed_nothing_is_broken_without_its_whole_leas
     assert CUT.broken(CUT.seen(world)) and len(world.schedules()) == 2
     await healed(ctx, CUT, p)
     assert sorted(CUT.seen(world), key=str) == sorted(before, key=str) and world.schedules() == []
-    await ctx.providers.aclose()
 
 
 async def test_nothing_is_injected_under_a_lease_that_somebody_changed(world: World) -> None:
@@ -218,7 +218,6 @@ async def test_nothing_is_injected_under_a_lease_that_somebody_changed(world: Wo
     assert CUT.seen(world) == before
     await healed(ctx, CUT, p)
     assert world.schedules() == [] and len(CUT.seen(world)) == len(before)
-    await ctx.providers.aclose()
 
 
 INJECTOR = """
@@ -277,7 +276,6 @@ async def test_what_is_over_and_done_is_no_leftover_and_goes_with_the_next_injec
     assert {*left} - {*world.schedules()} == {name for name in left if isolate.name.replace(".", "-") in name}
     for name in world.schedules():
         world.client("scheduler").delete_schedule(Name=name)
-    await ctx.providers.aclose()
 
 
 async def test_a_lease_that_aws_gave_up_is_overdue_and_healed_by_hand(world: World) -> None:
@@ -301,7 +299,6 @@ async def test_a_lease_that_aws_gave_up_is_overdue_and_healed_by_hand(world: Wor
     await healed(ctx, ISOLATE, p)
     assert ISOLATE.seen(world) == before
     assert world.schedules() == [] and (await faults(ctx, Nothing())).markers == ()
-    await ctx.providers.aclose()
 
 
 def test_after_a_day_aws_has_given_up() -> None:
@@ -325,7 +322,6 @@ async def test_without_a_lease_nothing_is_injected(world: World, case: Case) -> 
         world.cloud.set(WEST)
     assert "Nothing was injected." in refused.value.message
     assert case.seen(world) == before and world.schedules() == []
-    await ctx.providers.aclose()
 
 
 class Over:
@@ -340,7 +336,6 @@ async def test_whoever_holds_the_environment_no_longer_injects_nothing(world: Wo
     with pytest.raises(Refused, match="lease of the environment is over"):
         await injected(world, ctx, STOP)
     assert STOP.seen(world) == "running" and world.schedules() == []
-    await ctx.providers.aclose()
 
 
 @dataclass
@@ -367,7 +362,6 @@ async def test_whoever_was_frozen_until_its_lease_was_over_sends_nothing(world: 
     sent = [call["operation"] for call in world.cloud.admin(f"/calls?since={since}")["calls"]]
     assert not {"CreateNetworkAclEntry", "DeleteNetworkAclEntry"} & set(sent)
     assert ISOLATE.seen(world) == before and world.schedules() == []
-    await ctx.providers.aclose()
 
 
 @pytest.mark.parametrize("looks", [2, 5], ids=["between two calls", "after the last call"])
@@ -379,7 +373,6 @@ async def test_what_was_late_is_taken_back(world: World, looks: int) -> None:
     sent = [call["operation"] for call in world.cloud.admin(f"/calls?since={since}")["calls"]]
     assert late.value.world == "untouched" and sent.count("CreateNetworkAclEntry") == looks - 1
     assert ISOLATE.seen(world) == before and world.schedules() == []
-    await ctx.providers.aclose()
 
 
 async def test_what_is_so_already_is_no_fault_of_ours_to_undo(world: World) -> None:
@@ -391,7 +384,6 @@ async def test_what_is_so_already_is_no_fault_of_ours_to_undo(world: World) -> N
         assert world.schedules() == []
     finally:
         ec2.start_instances(InstanceIds=[world.names["instance"]])
-    await ctx.providers.aclose()
 
 
 async def test_a_subnet_whose_acl_guards_another_is_not_cut_off(world: World) -> None:
@@ -402,7 +394,6 @@ async def test_a_subnet_whose_acl_guards_another_is_not_cut_off(world: World) ->
         await isolate(ctx, p, shared)
     assert world.schedules() == [] and not ISOLATE.broken(ISOLATE.seen(world))
     assert ec2.describe_subnets(SubnetIds=[world.names["subnet"]])["Subnets"]
-    await ctx.providers.aclose()
 
 
 async def test_an_injection_that_is_denied_is_taken_back_with_its_lease(world: World) -> None:
@@ -412,7 +403,6 @@ async def test_an_injection_that_is_denied_is_taken_back_with_its_lease(world: W
     with pytest.raises(StepFailed) as failed:
         await stop(ctx, p, before)
     assert failed.value.world == "untouched" and world.schedules() == []
-    await ctx.providers.aclose()
 
 
 async def test_what_is_refused_half_way_is_taken_back(world: World) -> None:
@@ -427,7 +417,6 @@ async def test_what_is_refused_half_way_is_taken_back(world: World) -> None:
     assert [one for one in ISOLATE.seen(world) if one not in before] == [(second, "allow", True)]
     assert world.schedules() == []
     ec2.delete_network_acl_entry(**rule)
-    await ctx.providers.aclose()
 
 
 async def test_nothing_is_injected_where_leftovers_would_not_look() -> None:
@@ -454,7 +443,6 @@ async def test_a_failover_moves_the_writer_and_is_seen_to(world: World) -> None:
     assert {one["DBInstanceIdentifier"]: one["IsClusterWriter"] for one in members} == {"shop-1": False, "shop-2": True}
     assert failover.state(p, await failover.observe(ctx, p)) is State.HOLDS
     assert failover.fault and failover.heal is None and failover.lease is None and failover.irreversible
-    await ctx.providers.aclose()
 
 
 async def test_a_region_that_does_not_answer_is_silent(world: World) -> None:
@@ -465,4 +453,3 @@ async def test_a_region_that_does_not_answer_is_silent(world: World) -> None:
     finally:
         world.cloud.set(EAST)
     assert found.markers == () and len(found.silent) == 1 and EAST in found.silent[0]
-    await ctx.providers.aclose()
