@@ -7,12 +7,14 @@ gateway, whose lease ends it. The run's journal says when; whether it came in ti
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,11 +47,11 @@ def offered(plan: Plan) -> tuple[Cell, ...]:
     from drkit.drill.matrix import Cell, Fault, Moment, applies
     from drkit.drill.reach import reach
 
-    real = ((Moment.BEFORE, Fault.KILL), (Moment.DURING, Fault.KILL), (Moment.BEFORE, Fault.THROTTLE))
     known, found = Catalog(), list[Cell]()
     for step in plan.steps:
         if step.kind == "action":
-            every = [Cell(step.id, moment, fault) for moment, fault in real]
+            real = itertools.product((Fault.KILL, Fault.THROTTLE), (Moment.BEFORE, Moment.DURING))
+            every = [Cell(step.id, moment, fault) for fault, moment in real]
             found += [cell for cell in every if applies(cell, reach(known.entry(step.uses)))]
     return tuple(found)
 
@@ -66,7 +68,15 @@ class Strike:
     why: str = ""
 
     def result(self) -> Result:
-        """Begin the drill, strike, and see it through."""
+        """Begin the drill, strike, and see it through. A drill that cannot be is wrong, too."""
+        from drkit.drill.matrix import Ending, Result
+
+        try:
+            return self._result()
+        except DrkitError as error:
+            return Result(self.cell, Ending.WRONG, error.message, tuple(self.commands))
+
+    def _result(self) -> Result:
         from drkit.cli.seen import read
         from drkit.drill.matrix import Ending, Result
         from drkit.engine import runs
@@ -98,8 +108,6 @@ class Strike:
     def _kill(self, folder: RunFolder) -> bool:
         import signal
 
-        from drkit.cli.seen import read
-        from drkit.drill.matrix import Moment
         from drkit.sandbox.processes import Process, wait_gone
 
         runner = folder.runner()
@@ -107,19 +115,32 @@ class Strike:
         process = Process(runner.pid, runner.start)
         process.send(signal.SIGKILL)
         wait_gone([process], within_s=10)
-        step = read(folder).state.steps[self.cell.step]
-        in_time = step.finished_t is None and step.intent is (self.cell.moment is Moment.DURING)
+        in_time = self._in_time(folder)
         self._drkit("resume", folder.id, "--detach")
         return in_time
+
+    def _in_time(self, folder: RunFolder) -> bool:
+        """Whether the step, now that the fault is there, is where the cell wants it: not sent, or without a result."""
+        from drkit.cli.seen import read
+        from drkit.drill.matrix import Moment
+
+        step = read(folder).state.steps[self.cell.step]
+        return step.finished_t is None and step.intent is (self.cell.moment is Moment.DURING)
 
     def _throttle(self, folder: RunFolder) -> bool:
         from drkit.cli.seen import read
 
         region = read(folder).state.plan.target
-        for service in THROTTLED:
+
+        def begin(service: str) -> None:
             meta = {"key": f"matrix-{folder.id}-{service}", "fault": "aws.api-throttle", "run": folder.id}
             body = {"service": service, "throttle": True, "lease_s": LEASE_S, "meta": meta}
             _control(self.environment, f"/troubles/{region}", body)
+
+        with ThreadPoolExecutor(len(THROTTLED)) as at_once:
+            list(at_once.map(begin, THROTTLED))
+        if not self._in_time(folder):
+            return False
         turned_away = 0
         until = time.monotonic() + LEASE_S
         while time.monotonic() < until and not turned_away:
