@@ -17,7 +17,7 @@ import anyio
 
 from drkit.context import Context, Provider, Secrets
 from drkit.engine.simulated import Chance
-from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable
+from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Environment
 from simulation.machines import Process
 
@@ -30,7 +30,8 @@ WITNESSED_S = DEAD_MAN_S + 3.0
 """Only after this does the witness say so."""
 
 WRITES = {
-    "refuse": 0.04, "fail": 0.03, "hang": 0.02, "hang-sent": 0.02, "lose": 0.06, "lost-unsent": 0.04, "late": 0.06,
+    "refuse": 0.04, "turn-away": 0.05, "shut": 0.03,
+    "fail": 0.03, "hang": 0.02, "hang-sent": 0.02, "lose": 0.06, "lost-unsent": 0.04, "late": 0.06,
     "lie": 0.02, "fail-late": 0.04,
 }  # fmt: skip
 LATE = WRITES | {"late": 0.3, "lost-unsent": 0.1}
@@ -190,6 +191,12 @@ class Link(Provider):
         if word == "refuse":
             await process.sleep(takes_s)
             raise StepFailed("permission denied", world="untouched")
+        if word == "turn-away":
+            await process.sleep(takes_s)
+            raise StepFailed("rate exceeded", world="turned-away")
+        if word == "shut":
+            await process.sleep(takes_s)
+            raise Unreachable("nobody answers the door")
         frozen = await process.about_to_send()
         now = anyio.current_time()
         sent = Sent(

@@ -20,6 +20,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     order.needs_have_ended,
     order.what_must_not_be_repeated_takes_a_word,
     order.retries_have_a_limit,
+    order.who_is_turned_away_knocks_for_as_long_as_the_step_may_take,
     order.copied_before_it_is_final,
     lists.only_entries_of_a_seen_list_are_begun,
     lists.each_entry_has_its_own,

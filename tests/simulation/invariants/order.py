@@ -68,6 +68,8 @@ def retries_have_a_limit(a: Aftermath) -> Iterator[str]:
             if isinstance(row.fact, e.Ordered) and row.fact.verb in ("retry", "resolve", "resume", "done"):
                 tries.clear()
             for command in row.commands:
+                if "turned away" in command.why:
+                    continue  # that is no retry: nothing was done
                 if command.verb == "timer" and str(command.args["timer"]).startswith("retry"):
                     if not isinstance(row.fact, e.Resumed):
                         tries[command.step or ""] += 1
@@ -75,6 +77,23 @@ def retries_have_a_limit(a: Aftermath) -> Iterator[str]:
                     limit = 0 if step is None else step.retry.times if step.retry else 3
                     if tries[command.step or ""] > limit:
                         yield f"{command.step} is tried again for the {tries[command.step or '']}th time"
+
+
+def who_is_turned_away_knocks_for_as_long_as_the_step_may_take(a: Aftermath) -> Iterator[str]:
+    """What passes by itself is waited out within the step's own time, and only where an action may be repeated."""
+    for account in a.accounts:
+        first: dict[str, float] = {}
+        for row in account.rows:
+            if isinstance(row.fact, e.Ordered):
+                first.clear()
+            for command in row.commands:
+                id, step = command.step or "", account.step(command.step or "")
+                if command.verb == "timer" and "turned away" in command.why and step is not None:
+                    since = first.setdefault(id, row.fact.t)
+                    if step.repeat == "ask":
+                        yield f"{id} must not be repeated, and is sent again by itself"
+                    if row.fact.t >= since + step.timeout_s:
+                        yield f"{id} was turned away since {since:.1f}, and still waits at {row.fact.t:.1f}"
 
 
 def copied_before_it_is_final(a: Aftermath) -> Iterator[str]:

@@ -83,6 +83,12 @@ def drop_the_retry_limit() -> Sequence[Patch]:
 
 
 @mutant
+def knock_for_ever() -> Sequence[Patch]:
+    """Whoever is turned away comes again, however long its step has taken and whether or not it may be repeated."""
+    return [(backoff, "_may_knock_again", lambda run, step: step.plan.kind == "action")]
+
+
+@mutant
 def prepare_again_at_each_attempt() -> Sequence[Patch]:
     """What was there before is observed anew at each attempt, so that an undo restores what is half changed."""
 
