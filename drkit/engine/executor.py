@@ -253,15 +253,17 @@ class Executor:
     ) -> Fact:
         """What became of something that was sent; `lost`: why its answer is not known, `world`: what is, if absent."""
         settle_s = max(job.step.settle_s, action.settle_s)
+        # Whoever is frozen over the call, or connects again in it, sends only just before it ends.
+        ended = self._clock.monotonic()
 
         def absent(sight: Sight) -> str | None:
             # Only a lost answer makes absence final; what was acknowledged may still be on its way.
             gone = lost is not None and sight.checked is State.ABSENT
-            return "absent" if gone and self._clock.monotonic() - sent >= settle_s else None
+            return "absent" if gone and self._clock.monotonic() - ended >= settle_s else None
 
         end = await watch(
             lambda within_s: self._look(job, action.observe, action, before, within_s), self._clock,
-            deadline=max(sent + job.step.timeout_s, self._clock.monotonic() + (settle_s if lost else 0)),
+            deadline=max(sent + job.step.timeout_s, ended + (settle_s if lost else 0)),
             poll_s=job.step.poll_s, hold_s=_hold_s(job, action, before, settle_s), stop=absent,
         )  # fmt: skip
         sight = end.sight

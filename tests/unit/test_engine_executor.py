@@ -150,6 +150,12 @@ def test_a_call_that_hangs_is_given_up_at_the_deadline_and_looked_after() -> Non
     assert "no answer within 4 s" in fact.error
 
 
+def test_absence_settles_from_the_end_of_the_call_because_it_may_have_been_sent_only_then() -> None:
+    one, world = step("a", timeout_s=4.0, settle_s=2.0), World(trouble={"a": ["hang"]})
+    fact, _, took_s = carried_out("apply", one, world, after=later(5.0, a=1))
+    assert isinstance(fact, e.Done) and took_s == pytest.approx(5.0, abs=0.06)
+
+
 def test_sent_and_unobservable_is_uncertain() -> None:
     fact, _, _ = carried_out("apply", step("a"), World(blind={"a"}))
     assert isinstance(fact, e.Uncertain)
