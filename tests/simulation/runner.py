@@ -24,7 +24,7 @@ from simulation.actions import catalog
 from simulation.bucket import Door
 from simulation.machines import PROCESS, Disk, Killed, MachineClock, Process, ProcessInbox
 from simulation.people import DANA
-from simulation.world import SECRET, Link
+from simulation.world import SECRET, Link, World
 
 if TYPE_CHECKING:
     from simulation.history import History
@@ -50,14 +50,25 @@ class OneSecret:
 class Hands(JsonExecutor):
     """Whoever carries out what a process wants, and may be stopped just then."""
 
-    def __init__(self, executor: Executor, process: Process) -> None:
+    def __init__(self, executor: Executor, process: Process, world: World) -> None:
         super().__init__(executor)
-        self._process = process
+        self._process, self._world = process, world
 
     async def carry_out(self, command: Command, report: Report) -> None:
         if command.verb == "apply":
             await self._process.about_to_apply()
-        await super().carry_out(command, report)
+        await super().carry_out(command, report if command.args.get("once") else self._noting(command, report))
+
+    def _noting(self, command: Command, report: Report) -> Report:
+        """Whoever looks just `once` lets a person judge; anybody else acts on what was reported to be absent."""
+
+        def note(fact: Fact) -> None:
+            absent = isinstance(fact, e.Failed) and fact.world == "unknown" and fact.seen is not None
+            if command.step is not None and (absent or isinstance(fact, e.NotDone)) and not self._process.gone:
+                self._world.note_absence(command.step)
+            report(fact)
+
+        return note
 
 
 class Runner:
@@ -149,8 +160,9 @@ class Runner:
             inbox.put(fact)
         async with anyio.create_task_group() as tasks:
             driver = self.driver = Driver(
-                run, disk, inbox, Hands(executor, process), self._clock, head=rows[-1].hash if rows else e.GENESIS,
-                lease=lease, copier=copier, secrets=secrets, in_thread=process.commit, on_rows=saw,
+                run, disk, inbox, Hands(executor, process, history.world), self._clock,
+                head=rows[-1].hash if rows else e.GENESIS, lease=lease, copier=copier, secrets=secrets,
+                in_thread=process.commit, on_rows=saw,
             )  # fmt: skip
             tasks.start_soon(copier.run)
             await driver.run()

@@ -74,6 +74,16 @@ class Sent:
     """Then: done, known (its token was seen before), refused, dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What was sent for a step is reported to have had no effect, and never to have one."""
+
+    t: float
+    step: str
+    left: int
+    """So many changes had left their processes by then."""
+
+
 @dataclass
 class World:
     """True values over true time."""
@@ -84,6 +94,7 @@ class World:
     """When east is lost: nothing reaches it, nobody sees it, and its dead man's lease runs out."""
     values: dict[str, int] = field(default_factory=lambda: {"east": 1, "west": 0, "users": 0})
     sent: list[Sent] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
     by_hand: set[str] = field(default_factory=set)
     """Names that a person changed with own hands."""
     wrong: list[tuple[str, str]] = field(default_factory=list)
@@ -131,6 +142,14 @@ class World:
         self._arrive()
         self.by_hand.add(name)
         self._become(anyio.current_time(), name, value, "a person's hands")
+
+    def note_absence(self, step: str) -> None:
+        """What was sent for a step is reported to be absent."""
+        self.absences.append(Absence(anyio.current_time(), step, len(self.sent)))
+
+    def unchanged_since(self, sent: Sent, until: float) -> bool:
+        """Whether nothing else changed its name between its effect and that instant."""
+        return not any(sent.landed < t <= until for t, _ in self._past[sent.name])
 
     def finish(self) -> None:
         """Everything that was on its way has arrived."""

@@ -29,6 +29,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     lists.conditions_are_asked,
     lists.nothing_is_left_out,
     effects.effects_are_as_the_journal_says,
+    effects.what_is_called_absent_stays_absent,
     lease.one_holder,
     lease.sent_under_a_lease,
     lease.stale_holders_change_nothing,

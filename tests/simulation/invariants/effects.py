@@ -28,6 +28,18 @@ def effects_are_as_the_journal_says(a: Aftermath) -> Iterator[str]:
             yield f"{name} is {a.history.world.values.get(name, 0)}, and by the journal it must be {wanted}"
 
 
+def what_is_called_absent_stays_absent(a: Aftermath) -> Iterator[str]:
+    """What is reported to be absent has not taken effect, and does not later: it may be sent again, or given up."""
+    world = a.history.world
+    for absence in world.absences:
+        mine = (s for s in world.sent[: absence.left] if s.step == absence.step and s.fate == "done" and s.lease_s > 0)
+        for s in mine:
+            if s.landed > absence.t:
+                yield f"{s.step} is called absent at {absence.t:.2f}, and takes effect at {s.landed:.2f}"
+            elif world.unchanged_since(s, absence.t):
+                yield f"{s.step} is called absent at {absence.t:.2f}, and took effect at {s.landed:.2f}"
+
+
 def _expected(state: RunState, account: Account) -> dict[str, int | None]:
     """What the world must be, by name; None: the run says itself that it does not know."""
     found: dict[str, int | None] = {}
