@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drkit.engine.compensation import PREFIX
-from drkit.engine.executor import LEASE_FLOOR_S
+from drkit.engine.sending import LEASE_FLOOR_S
 from drkit.model import events as e
 from simulation.invariants.aftermath import Aftermath, sent_by
 

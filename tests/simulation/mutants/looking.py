@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drkit.engine import executor, watching
+from drkit.engine import sending, watching
 from drkit.model import events as e
 from drkit.model.observation import State
 from simulation.mutants.mutant import Patch, mutant
@@ -14,14 +14,14 @@ from simulation.mutants.mutant import Patch, mutant
 @mutant
 def believe_the_answer() -> Sequence[Patch]:
     """What an API acknowledged is taken to be done, without looking."""
-    settled = executor.Executor._settled
+    settled = sending.settled
 
-    async def trusting(self: Any, job: Any, action: Any, sent: float, lost: str | None, *more: Any) -> e.Fact:
-        if lost is None:
+    async def trusting(scene: Any, job: Any, call: Any, before: Any) -> e.Fact:
+        if call.lost is None and call.failed is None:
             return e.Done(step=job.step.id, attempt=job.attempt, after=job.command.args["before"])
-        return await settled(self, job, action, sent, lost, *more)
+        return await settled(scene, job, call, before)
 
-    return [(executor.Executor, "_settled", trusting)]
+    return [(sending, "settled", trusting)]
 
 
 @mutant
@@ -35,24 +35,24 @@ def believe_a_stale_look() -> Sequence[Patch]:
             more["stop"] = lambda sight: "absent" if sight.checked is State.ABSENT else None
         return await watch(look, clock, **more)
 
-    return [(executor, "watch", hasty)]
+    return [(sending, "watch", hasty)]
 
 
 @mutant
 def forget_the_lease() -> Sequence[Patch]:
     """Nobody looks at the lease before an effect is sent."""
 
-    async def unchecked(self: Any, job: Any) -> Any:
-        return job
+    async def unchecked(scene: Any, job: Any) -> None:
+        return None
 
-    return [(executor.Executor, "_with_lease", unchecked)]
+    return [(sending, "with_lease", unchecked)]
 
 
 @mutant
 def call_stale_sends_done() -> Sequence[Patch]:
     """What was sent after the lease had run out is called done when it looks so."""
 
-    async def trusting(self: Any, job: Any, action: Any, fact: e.Fact) -> e.Fact:
+    async def trusting(scene: Any, job: Any, fact: e.Fact) -> e.Fact:
         return fact
 
-    return [(executor.Executor, "_still_ours", trusting)]
+    return [(sending, "still_ours", trusting)]

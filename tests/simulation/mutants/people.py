@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from drkit.engine import executor, gates, moves, refusals, state, steering, timers
+from drkit.engine import gates, moves, refusals, sending, state, steering, timers
 from drkit.engine.state import Phase
 from drkit.model import events as e
 from simulation.mutants.mutant import Patch, mutant
@@ -92,15 +92,15 @@ def override_a_fence_alone() -> Sequence[Patch]:
 @mutant
 def believe_a_blind_fence() -> Sequence[Patch]:
     """A side that does not answer is taken to be fenced."""
-    settled = executor.Executor._settled
+    settled = sending.settled
 
-    async def trusting(self: Any, job: Any, action: Any, *rest: Any) -> e.Fact:
-        fact = await settled(self, job, action, *rest)
-        if action.fences and not isinstance(fact, e.Done):
+    async def trusting(scene: Any, job: Any, call: Any, before: Any) -> e.Fact:
+        fact = await settled(scene, job, call, before)
+        if job.action.fences and call.failed is None and not isinstance(fact, e.Done):
             return e.Done(step=job.step.id, attempt=job.attempt, after=job.command.args["before"])
         return fact
 
-    return [(executor.Executor, "_settled", trusting)]
+    return [(sending, "settled", trusting)]
 
 
 @mutant
