@@ -27,7 +27,8 @@ def chosen(name: str, target: Target, found: Inventory, active: Collection[str],
     if not matching:
         left = f", and all {len(found.members)} are under never:" if found.members else ""
         raise Refused(f"targets.{name} matches nothing{left}", hint=f"change targets.{name}.where")
-    picked = pick(matching, str(target.pick), seed) if target.pick is not None else matching
+    by_name = sorted(matching, key=lambda member: member.name)
+    picked = pick(matching, str(target.pick), seed) if target.pick is not None else by_name
     if target.max is not None:
         broken = {member.name for member in picked} | (set(active) & {member.name for member in found.members})
         most = amount(str(target.max), len(found.members))

@@ -290,6 +290,9 @@ def test_a_scheduled_scenario_picks_among_what_opts_in_and_heals(
     picked = [step["params"]["host"] for step in request["plan"]["steps"] if step["part"] == "inject"]
     assert picked == ["app-2"] and hanging(hosts) == []  # the other one opts out
     assert chaos.drkit("chaos", "leftovers").returncode == 0
+    repeated = json.loads(chaos.drkit("chaos", "replay", allowed["run"], "--dry-run", "-o", "json").stdout)
+    assert [one["at"] for one in repeated["breaks"]] == picked
+    assert repeated["steps"] == request["plan"]["steps"]
     again = chaos.process("schedule", "run", "--once", "--confirm", "lab", "-o", "jsonl")
     assert (again.returncode, again.stdout) == (0, "")
 

@@ -108,6 +108,11 @@ def test_what_is_due_is_carried_out_once_and_the_ledger_says_so(beats: Lab) -> N
     runs = json.loads(beats.drkit("runs", "-o", "json").stdout)
     assert [(run["run"], run["kind"]) for run in runs] == [(started["run"], "drill")]
 
+    (beats.folder / "made" / "beat").unlink()
+    says(beats.drkit("chaos", "replay", started["run"], "--confirm", "lab", "--foreground"), 0)
+    assert heard(beats) == [allowed["drawn"]["word"]] * 2  # what was drawn is drawn no second time
+    says(beats.drkit("chaos", "shrink", started["run"], "--confirm", "lab"), 3, "is a drill")
+
 
 def test_a_scheduler_in_the_foreground_is_one_of_its_kind_and_ends_cleanly(
     beats: Lab, private_state_home: Path

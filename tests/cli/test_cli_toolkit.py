@@ -60,6 +60,9 @@ def test_a_run_tells_how_it_ended_and_where_it_is_written(here: Path, capsys: py
     assert json.loads(Path(told["journal"]).read_text()) == json.loads((here / "copy.json").read_text())
     assert main(["status", told["run"], "-o", "json"]) == 0
     assert main(["evidence", "verify", told["run"]]) == 0
+    for command in ("replay", "shrink"):
+        assert main(["chaos", command, told["run"]]) == 2
+        assert f"drkit chaos run {here}/experiment.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
