@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drkit.cli import author, compose, drill, repeating, seen, toolkit, undoing
+from drkit.cli import author, compose, drill, rehearsing, repeating, seen, toolkit, undoing
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
 from drkit.cli.steer import order
@@ -77,7 +77,7 @@ def run(
         )  # fmt: skip
         raise typer.Exit(int(ended))
     wishes.refuse()
-    code = drill.rehearse(
+    code = rehearsing.rehearse(
         ctx.obj, scenario, None, changes, confirm=confirm, allow_production=allow_production, dry_run=dry_run,
         detach=detach, foreground=foreground, kind="run",
     )  # fmt: skip
@@ -99,7 +99,7 @@ def replay(
 
     before = repeating.recorded(run)
     again = Again(before)
-    code = drill.rehearse(
+    code = rehearsing.rehearse(
         ctx.obj, again.scenario, again.runbook, None, confirm=confirm, allow_production=allow_production,
         dry_run=dry_run, detach=detach, foreground=foreground, kind=before.kind, again=again,
     )  # fmt: skip

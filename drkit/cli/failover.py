@@ -11,7 +11,7 @@ import typer
 from drkit.cli import plan as plans
 from drkit.cli import planning
 from drkit.cli.settings import Settings, duration
-from drkit.errors import PreflightFailed, Refused, UsageError
+from drkit.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +182,7 @@ def start(settings: Settings, planner: Callable[[], Planned], asked: Asked, *, d
         if settings.output == "text":
             settings.say.note(plans.head(planned.plan), style="bold")
             _brief(settings, planned)
-        _outlive(planned)
+        planned.check_outlived()
         accepted_s = _loss(planned, asked)
         confirmed = _confirm(settings, planned, asked)
         request = _request(planned, asked, waiting.folder.id, confirmed, accepted_s)
@@ -208,18 +208,9 @@ def _brief(settings: Settings, planned: Planned) -> None:
             settings.say.note(f"  {term.verdict:<6} {term.text}   now {term.now}")
     for warning in planned.plan.warnings:
         settings.say.note(f"  WARN   {warning}")
-    for verdict, told in planned.judged_lives():
-        if verdict != "OK":
-            settings.say.note(f"  {verdict:<6} {told}")
+    for line in planned.doubtful_lives():
+        settings.say.note(f"  {line}")
     settings.say.note(f"  {plans.totals(planned.plan)}")
-
-
-def _outlive(planned: Planned) -> None:
-    """Refused if a credential that nobody refreshes is certain to end, or has ended, before the run does."""
-    short = [told for verdict, told in planned.judged_lives() if verdict == "FAIL"]
-    if short:
-        target, name = planned.plan.target, planned.environment.name
-        raise PreflightFailed("; ".join(short), hint=f"drkit doctor --region {target} --env {name}", code="E0318")
 
 
 def _confirm(settings: Settings, planned: Planned, asked: Asked) -> str:

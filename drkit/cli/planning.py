@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
-from drkit.errors import Refused, UsageError
+from drkit.errors import PreflightFailed, Refused, UsageError
 
 if TYPE_CHECKING:
     from drkit.catalog import Catalog
@@ -58,6 +58,17 @@ class Planned:
         limit_s = longest_s(self.plan)
         return [judged(life, now, likely_s=likely_s, longest_s=limit_s) for life in self.lives]
 
+    def doubtful_lives(self) -> list[str]:
+        """A line for each credential that is not known to last."""
+        return [f"{verdict:<6} {told}" for verdict, told in self.judged_lives() if verdict != "OK"]
+
+    def check_outlived(self) -> None:
+        """Refused if a credential that nobody refreshes is certain to end, or has ended, before the run does."""
+        short = [told for verdict, told in self.judged_lives() if verdict == "FAIL"]
+        if short:
+            hint = f"drkit doctor --region {self.plan.target} --env {self.environment.name}"
+            raise PreflightFailed("; ".join(short), hint=hint, code="E0318")
+
 
 def make(settings: Settings, wanted: Wanted) -> Planned:
     """Resolve a runbook. Reads files only; UsageError, FileError."""
@@ -76,8 +87,11 @@ def make(settings: Settings, wanted: Wanted) -> Planned:
     return Planned(plan, environment, catalog, wanted)
 
 
-def look(planned: Planned) -> Planned:
-    """The same with its evidence: every probe asked once. Reads the world, changes nothing."""
+def look(planned: Planned, *, evidence: bool = True) -> Planned:
+    """The same with its evidence, every probe asked once, and its credentials' lives. Reads the world, changes nothing.
+
+    Without `evidence` only the credentials: a drill breaks what would be asked.
+    """
     import anyio
 
     from drkit.cli.compose import reach
@@ -87,7 +101,7 @@ def look(planned: Planned) -> Planned:
 
     plan = planned.plan
 
-    async def ask() -> tuple[Evidence, list[Life]]:
+    async def ask() -> tuple[Evidence | None, list[Life]]:
         found: list[Life] = []
 
         async def last() -> None:
@@ -98,12 +112,12 @@ def look(planned: Planned) -> Planned:
             anyio.create_task_group() as group,
         ):
             group.start_soon(last)
-            evidence = await gather(plan, planned.catalog, context)
-        return evidence, found
+            gathered = await gather(plan, planned.catalog, context) if evidence else None
+        return gathered, found
 
-    evidence, found = anyio.run(ask)
+    gathered, found = anyio.run(ask)
     rehearsed = last_good_drill(plan.environment, plan.runbook)
-    return replace(planned, evidence=evidence, rehearsed=rehearsed, lives=tuple(found))
+    return replace(planned, evidence=gathered, rehearsed=rehearsed, lives=tuple(found))
 
 
 def save(planned: Planned, path: Path) -> None:

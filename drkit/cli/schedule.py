@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from drkit.cli import drill, scheduling
+from drkit.cli import drill, rehearsing, scheduling
 from drkit.cli.settings import Settings
 from drkit.errors import Exit, UsageError
 
@@ -53,7 +53,7 @@ def run(
     scene = scheduling.scene(settings, names)
     name = scene.environment.name
     what = f"{', '.join(scene.scheduled)} will break things in {name.upper()}, on purpose, whenever they are due."
-    confirmed = drill.permitted(settings, scene.environment, what, confirm, allow_production)
+    confirmed = rehearsing.permitted(settings, scene.environment, what, confirm, allow_production)
     starter = scheduling.Starter(scene, confirmed, allow_production, foreground=once)
     failed = False
 

@@ -134,7 +134,7 @@ class Starter:
         """Ask a runner to begin this run; in the foreground, carry it out."""
         from drkit.chaos.choose import Aim
         from drkit.chaos.ledger import seconds
-        from drkit.cli.drill import Reserved, rehearse
+        from drkit.cli.rehearsing import Reserved, rehearse
 
         assert decision.run is not None
         scheduled = self.scene.scheduled[table.name]

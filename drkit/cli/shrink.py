@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drkit.cli import chaos, drill, repeating, seen
+from drkit.cli import chaos, drill, rehearsing, repeating, seen
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
 from drkit.errors import DrkitError, Exit, Refused
@@ -54,7 +54,7 @@ def shrink(
 
     def begin(some: tuple[str, ...], *, dry_run: bool) -> Seen | None:
         again = Again(before, some)
-        waiting = drill.begun(
+        waiting = rehearsing.begun(
             settings, again.scenario, None, None, confirm=environment.name,
             allow_production=allow_production, dry_run=dry_run, foreground=False, kind="run",
             again=again,
@@ -68,7 +68,7 @@ def shrink(
     what = (
         f"Up to {runs_max} runs of {before.plan.scenario} will break things in {environment.name.upper()}, on purpose."
     )
-    drill.permitted(settings, environment, what, confirm, allow_production)
+    rehearsing.permitted(settings, environment, what, confirm, allow_production)
 
     def attempt(some: tuple[str, ...]) -> Attempt:
         if search.attempts:

@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 from cli_lab import Lab, Result, end_runners, until
 
+from drkit.context import Context
 from drkit.engine.clock import SystemClock
 from drkit.engine.identity import this_process
 from drkit.engine.lease import LeaseProtocol
+from drkit.model.credentials import Life
+from drkit.model.plan import Plan
 from drkit.providers.objects import FileObjects
 
 SEED = int(os.environ.get("KILLS_SEED", "47"))
@@ -112,6 +115,16 @@ def test_what_is_due_is_carried_out_once_and_the_ledger_says_so(beats: Lab) -> N
     says(beats.drkit("chaos", "replay", started["run"], "--confirm", "lab", "--foreground"), 0)
     assert heard(beats) == [allowed["drawn"]["word"]] * 2  # what was drawn is drawn no second time
     says(beats.drkit("chaos", "shrink", started["run"], "--confirm", "lab"), 3, "is a drill")
+
+
+def test_a_drill_that_its_credentials_would_not_survive_is_refused(beats: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lives(context: Context, plan: Plan | None) -> list[Life]:
+        return [Life("keys", known=True, ends=0.0), Life("other", known=False)]
+
+    monkeypatch.setattr("drkit.cli.credentials.lives", lives)
+    scheduled(beats, cron=due())
+    says(beats.drkit("drill", "run", "night", "--confirm", "lab"), 3, "E0318 keys: has expired", "drkit doctor")
+    assert heard(beats) == [] and json.loads(beats.drkit("runs", "-o", "json").stdout) == []
 
 
 def test_a_scheduler_in_the_foreground_is_one_of_its_kind_and_ends_cleanly(

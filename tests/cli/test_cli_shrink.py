@@ -13,7 +13,7 @@ from cli_lab import Lab, Result
 from engine_fakes import DANA, Folding, step
 
 from drkit.chaos.again import Again
-from drkit.cli import chaos, drill, repeating, seen, shrink
+from drkit.cli import chaos, rehearsing, repeating, seen, shrink
 from drkit.cli import environment as environments
 from drkit.cli.seen import Seen
 from drkit.cli.settings import Settings
@@ -57,7 +57,7 @@ class World:
         patch.setattr(seen, "find", lambda run: RunFolder(Path(run)))
         patch.setattr(seen, "read", lambda folder: self.first)
         patch.setattr(repeating, "recorded", self.recorded)
-        patch.setattr(drill, "begun", self.begin)
+        patch.setattr(rehearsing, "begun", self.begin)
         patch.setattr(shrink, "_ended", lambda settings, faults: self.run(faults))
         patch.setattr(chaos, "look", lambda environment: self.left.pop(0) if self.left else Markers())
 

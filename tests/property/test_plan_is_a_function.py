@@ -69,8 +69,8 @@ def environment(hosts: list[str], roles: list[str]) -> Environment:
         sites=(Site(name="east", kind="region"), Site(name="west", kind="region")),
         hosts=tuple(
             Host(
-                name=f"{role}-{number}", site="east", address=address, user="u", key=key, known_host="k", machine_id="m",
-                roles=(role, "ok"),
+                name=f"{role}-{number}", site="east", address=address, user="u", key=key, known_host="k",
+                machine_id="m", roles=(role, "ok"),
             )
             for role in roles for number in hosts
         ),

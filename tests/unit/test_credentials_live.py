@@ -6,7 +6,6 @@ import pytest
 
 from drkit.catalog import Catalog
 from drkit.cli.credentials import judged, longest_s, uses_aws
-from drkit.cli.failover import _outlive
 from drkit.cli.planning import Planned, Wanted
 from drkit.cli.seen import GoodDrill
 from drkit.errors import PreflightFailed
@@ -90,6 +89,6 @@ def test_a_failover_that_its_credentials_would_not_survive_is_refused(monkeypatc
     monkeypatch.setattr("time.time", lambda: NOW)
     short = Life("keys of the environment", known=True, ends=NOW + 60.0)
     with pytest.raises(PreflightFailed, match="keys of the environment: 1:00 left, not refreshable") as refusal:
-        _outlive(planned(short, Life("other", known=False)))
+        planned(short, Life("other", known=False)).check_outlived()
     assert refusal.value.hint == "drkit doctor --region west --env e"
-    _outlive(planned(Life("renewed", known=True, ends=NOW + 60.0, renews="by whoever writes it")))
+    planned(Life("renewed", known=True, ends=NOW + 60.0, renews="by whoever writes it")).check_outlived()
