@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from drkit.plan.project import Project
 
 SANDBOX = "sandbox"
+#: As `drkit.plan.project` looks for it; that module costs more than a whole experiment that needs no project.
+PROJECT_FILE = "drkit.toml"
 Kind = Literal["runbook", "scenario"]
 
 
@@ -65,6 +67,15 @@ def load_project() -> Project | None:
     from drkit.plan.project import load_project
 
     return load_project(Path.cwd())
+
+
+def has_default() -> bool:
+    """A project stands around the current folder and names its own environment. Without one, nothing is loaded."""
+    here = Path.cwd()
+    if not any((place / PROJECT_FILE).is_file() for place in (here, *here.parents)):
+        return False
+    project = load_project()
+    return project is not None and project.default is not None
 
 
 def region(environment: Environment, target: str, source: str | None) -> tuple[str, str]:

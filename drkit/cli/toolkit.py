@@ -226,11 +226,11 @@ def values_of(settings: Settings, experiment: Experiment, given: tuple[dict[str,
 
 
 def _environment(settings: Settings) -> Environment | None:
-    """The environment that was named; an experiment needs none."""
-    if settings.env is None:
-        return None
+    """The environment that was named, or is the project's own; an experiment outside of a project needs none."""
     from drkit.cli import environment as environments
 
+    if settings.env is None and not environments.has_default():
+        return None
     return environments.load(settings)
 
 
@@ -238,18 +238,26 @@ def _permit(
     settings: Settings, experiment: Experiment, environment: Environment | None, confirm: str | None,
     allow_production: bool,
 ) -> None:  # fmt: skip
-    """Nothing is broken in a named environment unasked."""
-    if environment is None or environment.kind == "sandbox":
-        return
-    from drkit.cli import asking
-    from drkit.errors import Refused
+    """Nothing is broken in an environment unasked; without one, whoever sits at a terminal is asked.
 
-    if environment.kind == "production" and not allow_production:
-        raise Refused(
-            f"{environment.name} is production: nothing is broken there unasked", hint="add --allow-production"
+    What no terminal started (a pipeline, as it starts `chaos run`) is taken at its word: it named the file.
+    """
+    if environment is not None:
+        from drkit.cli.rehearsing import permitted
+
+        what = f'"{experiment.title}" will break things in {environment.name.upper()}, on purpose.'
+        permitted(settings, environment, what, confirm, allow_production)
+    elif confirm is not None or settings.can_ask:
+        from drkit.chaos.toolkit.opening import HERE
+        from drkit.cli import asking
+
+        what = f'"{experiment.title}" will break things on THIS MACHINE and wherever its file says, on purpose.'
+        asking.confirmed(settings, what, HERE, "--confirm", confirm)
+    else:
+        settings.say.note(
+            "No environment is named: this acts on this machine and wherever the file says.  "
+            "--env NAME adds its lease, its lever and its gates."
         )
-    what = f'"{experiment.title}" will break things in {environment.name.upper()}, on purpose.'
-    asking.confirmed(settings, what, environment.name, "--confirm", confirm)
 
 
 def _hold(environment: Environment | None, experiment: Experiment, folder: RunFolder) -> Hold:

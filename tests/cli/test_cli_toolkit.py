@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from drkit.chaos.toolkit.locks import EnvironmentLock
 from drkit.chaos.toolkit.opening import kept_in
 from drkit.cli import door
 from drkit.cli.main import main
+from drkit.cli.settings import Settings
 from drkit.engine import runs
 from drkit.engine.clock import SystemClock
 from drkit.engine.identity import this_process
@@ -210,6 +212,50 @@ def test_production_is_never_broken_unasked(here: Path) -> None:
     assert runs.all_runs() == []
     words = ["--env", "lab", "--confirm", "lab", "--allow-production"]
     assert main(["chaos", "run", "experiment.json", *words]) == 0
+
+
+@pytest.mark.parametrize("command", [main, door.main])
+def test_the_environment_of_a_project_counts_as_if_it_had_been_typed(
+    command: Callable[[list[str]], int], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(here, "production")
+    (here / "drkit.toml").write_text('environment = "lab"\n' + (here / "drkit.toml").read_text())
+    deeper = here / "experiments"
+    deeper.mkdir()
+    written(deeper, FINE)
+    monkeypatch.chdir(deeper)
+    assert command(["chaos", "run", "experiment.json"]) == 3, "it is production"
+    assert runs.all_runs() == []
+
+
+def test_without_an_environment_whoever_sits_at_a_terminal_is_asked_and_a_pipeline_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(here, experiment(method=[process("act", "touch touched")]))
+    plain = ["chaos", "run", "experiment.json"]
+    asked: list[str] = []
+
+    def answering(answer: str) -> None:
+        def ask(question: str) -> str:
+            asked.append(question)
+            return answer
+
+        monkeypatch.setattr("drkit.cli.asking.ask", ask)
+
+    monkeypatch.setattr(Settings, "can_ask", property(lambda settings: True))
+    answering("yes")
+    assert door.main(plain) == main(plain) == 2
+    assert "THIS MACHINE" in asked[0] and "Type this-machine" in asked[0] and len(asked) == 2
+    assert main([*plain, "--confirm", "lab"]) == 2
+    assert not (here / "touched").exists() and runs.all_runs() == []
+    answering("this-machine")
+    assert door.main(plain) == 0 and (here / "touched").exists()
+    assert main([*plain, "--confirm", "this-machine"]) == 0 and len(asked) == 3
+
+    monkeypatch.setattr(Settings, "can_ask", property(lambda settings: False))
+    capsys.readouterr()
+    assert main(plain) == 0 and len(asked) == 3
+    assert "No environment is named" in capsys.readouterr().err
 
 
 IMPORTED = """

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from drkit.engine.runs import RunFolder
 
 FILE = "experiment.json"
+#: What this machine is called where an environment is named.
+HERE = "this-machine"
 _PARTS = {"before": "steady", "method": "inject", "after": "steady", "rollback": "heal"}
 
 
@@ -54,7 +56,7 @@ class Kept:
 def local() -> dict[str, Any]:
     """The environment of an experiment that names none: this machine."""
     return {
-        "name": "this-machine", "kind": "staging", "account": "-", "sites": [], "state_store": "file:///",
+        "name": HERE, "kind": "staging", "account": "-", "sites": [], "state_store": "file:///",
     }  # fmt: skip
 
 
