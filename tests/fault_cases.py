@@ -234,6 +234,9 @@ def shows_expired(hosts: Lab) -> bool:
     raise AssertionError(said)
 
 
+BUSY_S = 20.0
+
+
 @dataclass(frozen=True)
 class Case:
     """A fault with its parameters, and what shows it."""
@@ -250,6 +253,12 @@ class Case:
     def fault(self) -> Action[Any, Any]:
         found: Action[Any, Any] = getattr(importlib.import_module(f"drkit.chaos.faults.{self.module}"), self.entry)
         return found
+
+    def unseen(self, hosts: Lab) -> None:
+        """Nobody sees it; what is not there may look so for a while on a busy machine: a slow line, a full queue."""
+        deadline = time.monotonic() + BUSY_S
+        while self.broken(hosts):
+            assert time.monotonic() < deadline, f"{self} is still seen"
 
     def given(self, lease_s: float) -> Any:
         return self.fault.params.model_validate({"host": "app-1", "lease_s": lease_s, **self.params}, strict=False)

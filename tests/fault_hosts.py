@@ -131,6 +131,16 @@ CLOCK_S_MAX = 1.0
 END_S_MAX = 60.0
 
 
+def uptime_s() -> float:
+    """The clock that leases on hosts count on."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def changed_s(path: Path) -> float:
+    """When a file became what it is, by that clock."""
+    return path.stat().st_ctime - time.time() + uptime_s()
+
+
 def why_no_rooms(*tools: str) -> str | None:
     """Why hosts cannot have namespaces of their own here; None if they can."""
     if os.geteuid() != 0:

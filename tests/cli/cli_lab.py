@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -130,6 +131,12 @@ def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def due(ago_s: float = 60.0) -> str:
+    """A cron expression that was due then, and is again in a day."""
+    at = datetime.fromtimestamp(time.time() - ago_s, UTC)
+    return f"{at.minute} {at.hour} * * *"
 
 
 def end_runners(private_state_home: Path) -> None:

@@ -9,12 +9,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_lab import Lab, Result, end_runners, until
+from cli_lab import Lab, Result, due, end_runners, until
 
 from drkit.context import Context
 from drkit.engine.clock import SystemClock
@@ -54,12 +53,6 @@ steady_state: [{{expect: "!probes.made.exists"}}]
 method: [{{id: recovery, run: runbook/beat, mode: drill}}]
 schedule: {schedule}
 """
-
-
-def due(ago_s: float = 60.0) -> str:
-    """A cron expression that was due then, and is again in a day."""
-    at = datetime.fromtimestamp(time.time() - ago_s, UTC)
-    return f"{at.minute} {at.hour} * * *"
 
 
 def scheduled(lab: Lab, name: str = "night", **schedule: Any) -> None:

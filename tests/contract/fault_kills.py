@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fault_hosts import Lab
+from fault_hosts import Lab, uptime_s
 
 from drkit.catalog import Action, Catalog
 from drkit.model.faults import fault_key
@@ -260,8 +260,3 @@ def heal(hosts: Lab, watch: Watch) -> None:
         await ctx.providers.aclose()
 
     asyncio.run(healed())
-
-
-def uptime_s() -> float:
-    """The clock that leases on hosts count on."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -54,7 +54,7 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(hosts: Lab) 
     assert pause.state(p, await processes(ctx, Service(host="app-1", service="s0"))) is State.HOLDS
     (left,) = (await faults(ctx, Nothing())).markers
     assert (left.fault, left.step, left.state) == ("host.process-pause", "inject", "injected")
-    assert left.expires_in_s is not None and 55 < left.expires_in_s <= 60
+    assert left.expires_in_s is not None and 30 < left.expires_in_s <= 60
     assert pause.heal is not None
     await pause.heal(replace(ctx, step="heal"), p, before)
     assert not stopped(hosts, "s0")
@@ -64,14 +64,13 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(hosts: Lab) 
 
 
 async def test_a_fault_heals_itself_when_its_lease_is_over(hosts: Lab) -> None:
-    ctx, p = hosts.context(), Pause(host="app-1", service="s1", lease_s=2)
+    ctx, p = hosts.context(), Pause(host="app-1", service="s1", lease_s=3)
     await pause(ctx, p, await processes(ctx, Service(host="app-1", service="s1")))
     assert stopped(hosts, "s1")
-    await until(lambda: not stopped(hosts, "s1"), 3)
-    await until(lambda: (hosts.root("app-1") / "var/lib/drkit/faults").exists(), 1)
-    with anyio.fail_after(5):  # the process runs before its lease can say so
-        while [m for m in (await faults(ctx, Nothing())).markers if m.params["service"] == "s1"]:
-            await anyio.sleep(0.01)
+    await until(lambda: not stopped(hosts, "s1"), 10)
+    state = hosts.root("app-1") / "var/lib/drkit/faults" / fault_key(pause.name, p) / "state"
+    await until(lambda: state.read_text().startswith("healed lease"), 5)  # written down last
+    assert not [m for m in (await faults(ctx, Nothing())).markers if m.params["service"] == "s1"]
     await ctx.providers.aclose()
 
 
@@ -140,4 +139,4 @@ async def test_a_revert_that_fails_says_what_is_left_and_the_lease_tries_again(h
     assert failed.value.world == "changed"
     assert stopped(hosts, "s5")
     revert.write_text(good)
-    await until(lambda: not stopped(hosts, "s5"), 4)
+    await until(lambda: not stopped(hosts, "s5"), 15)

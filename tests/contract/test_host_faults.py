@@ -16,8 +16,8 @@ from typing import Any
 
 import anyio
 import pytest
-from fault_cases import CASES, NO_ROOMS, Case, rooms
-from fault_hosts import Lab, Machine
+from fault_cases import BUSY_S, CASES, NO_ROOMS, Case, rooms
+from fault_hosts import Lab, Machine, changed_s, uptime_s
 
 from drkit.chaos.onhost import IN_KERNEL, faults
 from drkit.model.faults import Nothing, fault_key
@@ -29,7 +29,9 @@ BY_KERNEL = [case for case in CASES if case.fault.lease == IN_KERNEL]
 #: While a lease lasts everything has to be injected and seen: a busy machine gets a second, longer one.
 LEASES_S = (7.0, 40.0)
 #: How long after its lease a fault may still be there, and how long asking all hosts may take.
-LATE_S, LOOK_S = 1.0, 2.0
+LATE_S, LOOK_S = 1.0, 10.0
+#: All of them at once have to be reverted by one machine, which may be busy.
+ALL_LATE_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ async def machine_unchanged(hosts: Lab) -> AsyncIterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(hosts: Lab, case: Case) -> None:
     ctx, p = hosts.context(run=f"heal-{case}"), case.given(60)
-    assert not case.broken(hosts)
+    case.unseen(hosts)
     before = await case.fault.observe(ctx, p)
     assert case.fault.state(p, before) is State.ABSENT
     await case.fault(ctx, p, before)
@@ -68,7 +70,7 @@ async def test_a_fault_is_seen_from_outside_and_gone_after_its_heal(hosts: Lab, 
     assert case.fault.heal is not None
     await case.fault.heal(replace(ctx, step="heal"), p, before)
     await seen(ctx, case, p, State.ABSENT)
-    assert not case.broken(hosts)
+    case.unseen(hosts)
     assert (await faults(ctx, Nothing())).markers == ()
     await ctx.providers.aclose()
 
@@ -84,6 +86,7 @@ async def test_all_of_them_at_once_heal_themselves_when_drkit_is_gone(hosts: Lab
     assert missed == []
     await healed_by(hosts, CASES, ends)
     await forgotten(hosts, LOOK_S)
+    assert max(changed_s(marker(hosts, case) / "state") for case in CASES) < ends + ALL_LATE_S
 
 
 @pytest.mark.soak
@@ -153,10 +156,6 @@ def marker(hosts: Lab, case: Case) -> Path:
     return hosts.root("app-1") / "var/lib/drkit/faults" / fault_key(case.fault.name, case.given(1))
 
 
-def uptime_s() -> float:
-    return float(Path("/proc/uptime").read_text().split()[0])
-
-
 async def still(hosts: Lab, cases: list[Case]) -> list[Case]:
     """Which of them are seen; everybody looks at the same time."""
     found: list[Case] = []
@@ -175,13 +174,13 @@ async def healed_by(hosts: Lab, cases: list[Case], ends: float) -> None:
     """None is seen any more a second after its time is over."""
     await anyio.sleep(max(ends + LATE_S - uptime_s(), 0))
     # Where everybody looks at once a slow machine seems to be a slow line: who seems broken is looked at alone.
-    left = [case for case in await still(hosts, cases) if case.broken(hosts)]
-    assert [str(case) for case in left] == []
+    for case in await still(hosts, cases):
+        case.unseen(hosts)
 
 
 async def seen(ctx: Any, case: Case, p: Any, state: State) -> None:
     """The fault's own observation comes to say so."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(BUSY_S):
         while case.fault.state(p, now := await case.fault.observe(ctx, p)) is not state:
             assert now is not None
             await anyio.sleep(0.1)

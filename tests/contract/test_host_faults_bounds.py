@@ -118,7 +118,7 @@ async def test_a_clock_is_set_off_and_set_right_again__by_a_stub_of_date(tmp_pat
     files = {"bin/date": DATE, "bin/timedatectl": TIMEDATECTL, "ntp": "yes\n"}
     with lab(tmp_path, {"app-1": {"files": files, "boot": ["chmod +x bin/date bin/timedatectl"]}}) as hosts:
         hosts.ready["app-1"]["isolation"] = "machine"
-        ctx, p = hosts.context(), ClockSkew(host="app-1", offset_s=86400.0, lease_s=60 if by == "heal" else 2)
+        ctx, p = hosts.context(), ClockSkew(host="app-1", offset_s=86400.0, lease_s=60 if by == "heal" else 3)
         assert skew.state(p, await clock(ctx, OnHost(host="app-1"))) is State.ABSENT
         await skew(ctx, p, HostClock(ahead_s=0))
         ends = time.monotonic() + p.lease_s
@@ -128,7 +128,7 @@ async def test_a_clock_is_set_off_and_set_right_again__by_a_stub_of_date(tmp_pat
             assert skew.heal is not None
             await skew.heal(ctx, p, HostClock(ahead_s=0))
         while (await faults(ctx, Nothing())).markers:
-            assert time.monotonic() < ends + 1
+            assert time.monotonic() < ends + 5
             await anyio.sleep(0.1)
         assert skew.state(p, await clock(ctx, OnHost(host="app-1"))) is State.ABSENT
         assert (hosts.root("app-1") / "ntp").read_text() == "yes\n"
