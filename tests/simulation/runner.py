@@ -60,11 +60,12 @@ class Hands(JsonExecutor):
         await super().carry_out(command, report if command.args.get("once") else self._noting(command, report))
 
     def _noting(self, command: Command, report: Report) -> Report:
-        """Whoever looks just `once` lets a person judge; anybody else acts on what was reported to be absent."""
+        """Whoever looks just `once` lets a person judge, and nothing follows from what is said without the lease."""
 
         def note(fact: Fact) -> None:
             absent = isinstance(fact, e.Failed) and fact.world == "unknown" and fact.seen is not None
-            if command.step is not None and (absent or isinstance(fact, e.NotDone)) and not self._process.gone:
+            heard = not self._process.gone and self._process.lease_s() > 0
+            if command.step is not None and (absent or isinstance(fact, e.NotDone)) and heard:
                 self._world.note_absence(command.step)
             report(fact)
 

@@ -20,7 +20,7 @@ from simulation.mutants import MUTANTS, applied
 
 ROOT = Path(__file__).resolve().parents[2]
 #: So many histories at most may pass until a mutant is noticed.
-PATIENCE = 8000
+PATIENCE = 2000
 
 
 def noticed(mutant: str) -> tuple[int, list[str]] | None:
