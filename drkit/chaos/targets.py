@@ -37,7 +37,7 @@ def chosen(name: str, target: Target, found: Inventory, active: Collection[str],
             raise Refused(
                 f"targets.{name} would hit {len(broken)} of {len(found.members)}"
                 + (f" ({already} broken already)" if already else "") + f", and max is {target.max} ({most})",
-                hint=f"narrow targets.{name}.where, or pick: {most or 1}",
+                hint=f"narrow targets.{name}.where, or pick: {most}" if most else f"raise targets.{name}.max",
             )  # fmt: skip
     why = why_not(picked, [*found.members, *found.others], active, target.allow)
     if why is not None:

@@ -127,6 +127,8 @@ def summary(settings: Settings, seen: Seen) -> None:
         if held and not any(step.part == "heal" for step in plan.steps):
             settings.say.line(f"Broken, and staying so: {', '.join(held)}")
             settings.say.next(f"drkit chaos stop --run {run} --env {plan.environment}", f"drkit status {run}")
+        elif plan.injects:
+            _hypothesis(settings, seen)
         return
     told = compose.told_verdict(seen.folder)
     if told is None:
@@ -135,6 +137,18 @@ def summary(settings: Settings, seen: Seen) -> None:
     settings.say.line(f"{told['word']}: {told['line']}")
     settings.say.line(f"Report: {told['report']}")
     settings.say.next(f"drkit report {run}", f"drkit evidence verify {run}")
+
+
+def _hypothesis(settings: Settings, seen: Seen) -> None:
+    """What a scenario's claim came to, and where to look further."""
+    from drkit.report.breaking import broken, hypothesis
+
+    run, claim = seen.folder.id, hypothesis(seen.state, seen.rows)
+    if claim is not None and claim.held is not None:
+        said = "held" if claim.held else f"is FALSE: {'; '.join(claim.deviations)}"
+        settings.say.line(f'Hypothesis "{claim.claim}" {said}')
+    fewer = [f"drkit chaos shrink {run}"] if broken(seen.state, seen.rows) else []
+    settings.say.next(f"drkit status {run}", *fewer, f"drkit chaos leftovers --env {seen.state.plan.environment}")
 
 
 def in_process(settings: Settings, folder: RunFolder) -> Exit:
