@@ -292,7 +292,7 @@ def test_a_revert_that_fails_fails_the_run_and_says_what_is_left(chaos: Lab, hos
     until(lambda: status(chaos, going)["phase"] in ("paused", "finished"))
     seen = chaos.drkit("status", going)
     assert f"host.process-pause on {host} is not healed: reverting failed: no such luck" in seen.stdout
-    assert f"Next: drkit retry {going} heal-hang-{host}" in seen.stdout
+    assert f"Next: drkit retry {going} heal-hang-{host}" in seen.stderr
     assert chaos.drkit("status", going, "--exit-status").returncode == 1
     left = chaos.drkit("chaos", "leftovers")
     assert f"host {host}" in left.stdout and "Next: drkit chaos stop --all --env lab" in left.stderr
