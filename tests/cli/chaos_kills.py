@@ -199,6 +199,7 @@ def killed(
         fell = "over" if folder.ended() is not None else _fell(str(target), sent, mark)
     finally:
         _kill(asked, place.run)
+        (place.project.folder / "let-go").touch()  # else a killed drill's first step waits for ever
     dead_s = uptime_s()
     with ThreadPoolExecutor(len(cases)) as pool:
         fates = tuple(pool.map(lambda case: _fate(place, case, folder.id, dead_s, late_max_s), cases))
