@@ -238,13 +238,11 @@ BUSY_S = 20.0
 
 
 @dataclass(frozen=True)
-class Case:
-    """A fault with its parameters, and what shows it."""
+class Named:
+    """A fault, by its module and its name in there."""
 
     module: str
     entry: str
-    params: dict[str, Any]
-    broken: Callable[[Lab], bool]
 
     def __str__(self) -> str:
         return self.module.replace("_", "-")
@@ -253,6 +251,14 @@ class Case:
     def fault(self) -> Action[Any, Any]:
         found: Action[Any, Any] = getattr(importlib.import_module(f"drkit.chaos.faults.{self.module}"), self.entry)
         return found
+
+
+@dataclass(frozen=True)
+class Case(Named):
+    """A fault with its parameters, and what shows it."""
+
+    params: dict[str, Any]
+    broken: Callable[[Lab], bool]
 
     def unseen(self, hosts: Lab) -> None:
         """Nobody sees it; what is not there may look so for a while on a busy machine: a slow line, a full queue."""

@@ -77,11 +77,11 @@ def run(
         )  # fmt: skip
         raise typer.Exit(int(ended))
     wishes.refuse()
-    code = rehearsing.rehearse(
-        ctx.obj, scenario, None, changes, confirm=confirm, allow_production=allow_production, dry_run=dry_run,
-        detach=detach, foreground=foreground, kind="run",
+    wanted = rehearsing.Rehearsal(
+        kind="run", scenario=scenario, changes=changes or (), confirm=confirm, allow_production=allow_production,
+        dry_run=dry_run,
     )  # fmt: skip
-    raise typer.Exit(int(code))
+    raise typer.Exit(int(rehearsing.rehearse(ctx.obj, wanted, detach=detach, foreground=foreground)))
 
 
 @group.command("replay")
@@ -99,11 +99,11 @@ def replay(
 
     before = repeating.recorded(run)
     again = Again(before)
-    code = rehearsing.rehearse(
-        ctx.obj, again.scenario, again.runbook, None, confirm=confirm, allow_production=allow_production,
-        dry_run=dry_run, detach=detach, foreground=foreground, kind=before.kind, again=again,
+    wanted = rehearsing.Rehearsal(
+        kind=before.kind, scenario=again.scenario, runbook=again.runbook, confirm=confirm,
+        allow_production=allow_production, dry_run=dry_run, again=again,
     )  # fmt: skip
-    raise typer.Exit(int(code))
+    raise typer.Exit(int(rehearsing.rehearse(ctx.obj, wanted, detach=detach, foreground=foreground)))
 
 
 @group.command("validate")

@@ -47,10 +47,11 @@ def run(
     started = _sandbox_up(settings)
     finished = False
     try:
-        code = rehearsing.rehearse(
-            settings, scenario, runbook, changes, confirm=confirm, allow_production=allow_production,
-            dry_run=dry_run, detach=detach, foreground=foreground, kind="drill",
+        wanted = rehearsing.Rehearsal(
+            kind="drill", scenario=scenario, runbook=runbook, changes=changes or (), confirm=confirm,
+            allow_production=allow_production, dry_run=dry_run,
         )  # fmt: skip
+        code = rehearsing.rehearse(settings, wanted, detach=detach, foreground=foreground)
         finished = code in (Exit.DONE, Exit.MISSED, Exit.ROLLED_BACK) and not detach
     except DrkitError as error:
         finished = error.exit_code in (Exit.USAGE, Exit.REFUSED, Exit.LOCKED)  # nothing was touched: nothing to look at

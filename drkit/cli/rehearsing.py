@@ -12,6 +12,8 @@ from drkit.cli.settings import Settings
 from drkit.errors import Exit, Refused, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drkit.catalog import Catalog
     from drkit.chaos.again import Again
     from drkit.chaos.choose import Aim
@@ -36,56 +38,41 @@ class Reserved:
     aim: Aim
 
 
-def rehearse(
-    settings: Settings,
-    scenario: str,
-    runbook: str | None,
-    changes: list[str] | None,
-    *,
-    confirm: str | None,
-    allow_production: bool,
-    dry_run: bool,
-    detach: bool,
-    foreground: bool,
-    kind: str,
-    reserved: Reserved | None = None,
-    again: Again | None = None,
-) -> Exit:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What is to be broken, and by whose leave."""
+
+    kind: str
+    """`drill`, with a runbook that recovers, or `run`."""
+    scenario: str
+    runbook: str | None = None
+    """None: the one that the scenario names."""
+    changes: Sequence[str] = ()
+    confirm: str | None = None
+    allow_production: bool = False
+    dry_run: bool = False
+    reserved: Reserved | None = None
+    again: Again | None = None
+    """A run that is to be repeated; Refused, with what differs, unless it would be the same."""
+
+
+def rehearse(settings: Settings, wanted: Rehearsal, *, detach: bool, foreground: bool) -> Exit:
     """Begin it (see `begun`) and watch it; how it ended.
 
     A `reserved` run is not watched unless it is in the foreground: DONE means that a runner was asked to begin it.
     """
     from drkit.cli import launch
 
-    waiting = begun(
-        settings, scenario, runbook, changes, confirm=confirm, allow_production=allow_production, dry_run=dry_run,
-        foreground=foreground, kind=kind, reserved=reserved, again=again,
-    )  # fmt: skip
+    waiting = begun(settings, wanted, foreground=foreground)
     if waiting is None:
         return Exit.DONE
     if foreground:
         return launch.in_process(settings, waiting.folder)
-    return Exit.DONE if reserved is not None else launch.follow(settings, waiting, detach=detach)
+    return Exit.DONE if wanted.reserved is not None else launch.follow(settings, waiting, detach=detach)
 
 
-def begun(
-    settings: Settings,
-    scenario: str,
-    runbook: str | None,
-    changes: list[str] | None,
-    *,
-    confirm: str | None,
-    allow_production: bool,
-    dry_run: bool,
-    foreground: bool,
-    kind: str,
-    reserved: Reserved | None = None,
-    again: Again | None = None,
-) -> Waiting | None:
-    """Compile a scenario (with a runbook, for a drill), have it confirmed, begin it. None: it was only to be shown.
-
-    `again`: a run that is to be repeated; Refused, with what differs, unless it would be the same.
-    """
+def begun(settings: Settings, wanted: Rehearsal, *, foreground: bool = False) -> Waiting | None:
+    """Compile the scenario (with a runbook, for a drill), have it confirmed, begin it. None: it was only shown."""
     from drkit.catalog import Catalog
     from drkit.chaos.unattended import check_unattended
     from drkit.cli import aiming, launch
@@ -96,17 +83,18 @@ def begun(
     from drkit.plan.files import load_runbook, load_scenario
 
     environment = environments.load(settings)
+    reserved, again = wanted.reserved, wanted.again
     run = None if reserved is None else reserved.run
-    with launch.waiting(foreground=foreground, needed=not dry_run, run=run) as waiting:
-        loaded = load_scenario(environments.find_file("scenario", scenario))
-        named = runbook or _named(loaded.scenario)
-        book = None if kind == "run" or named is None else load_runbook(environments.find_file("runbook", named))
-        if kind == "drill" and book is None:
-            raise UsageError(f"{scenario} runs no runbook", hint=f"drkit chaos run {scenario}")
+    with launch.waiting(foreground=foreground, needed=not wanted.dry_run, run=run) as waiting:
+        loaded = load_scenario(environments.find_file("scenario", wanted.scenario))
+        named = wanted.runbook or _named(loaded.scenario)
+        book = None if wanted.kind == "run" or named is None else load_runbook(environments.find_file("runbook", named))
+        if wanted.kind == "drill" and book is None:
+            raise UsageError(f"{wanted.scenario} runs no runbook", hint=f"drkit chaos run {wanted.scenario}")
         catalog = Catalog()
         found = aiming.targets(settings, environment, loaded, catalog, reserved.aim if reserved else None, again)
-        plan = _compiled(loaded, book, environment, catalog, pairs(changes), found, again)
-        if dry_run:
+        plan = _compiled(loaded, book, environment, catalog, pairs(wanted.changes), found, again)
+        if wanted.dry_run:
             breaks = aiming.breaks(plan, environment, catalog)
             told = plan.model_dump(mode="json", by_alias=True) | {"hash": plan.hash, "breaks": breaks}
             settings.say.result(told, lambda: aiming.show(settings, plan, breaks))
@@ -116,14 +104,14 @@ def begun(
         settings.say.note(plans.head(plan), style="bold")
         settings.say.note(f"  {loaded.scenario.hypothesis}")
         settings.say.note(f"  {plans.totals(plan)}")
-        if kind == "drill":
+        if wanted.kind == "drill":
             _check_credentials(settings, plan, environment, catalog)
         if reserved is not None:
             check_unattended(plan)
         what = f"{plan.scenario} will break things in {environment.name.upper()}, on purpose."
-        confirmed = permitted(settings, environment, what, confirm, allow_production)
+        confirmed = permitted(settings, environment, what, wanted.confirm, wanted.allow_production)
         request = Request(
-            run=waiting.folder.id, kind=kind, plan=plan, environment=environment, by=launch.me(environment),
+            run=waiting.folder.id, kind=wanted.kind, plan=plan, environment=environment, by=launch.me(environment),
             wall=time.time() if reserved is None else reserved.wall, drill=True, policy=policy(loaded.scenario),
             confirmed=confirmed, project=str(Path.cwd()),
             options=_files(loaded, book) | ({} if again is None else again.options(loaded.scenario)),

@@ -134,18 +134,18 @@ class Starter:
         """Ask a runner to begin this run; in the foreground, carry it out."""
         from drkit.chaos.choose import Aim
         from drkit.chaos.ledger import seconds
-        from drkit.cli.rehearsing import Reserved, rehearse
+        from drkit.cli.rehearsing import Rehearsal, Reserved, rehearse
 
         assert decision.run is not None
         scheduled = self.scene.scheduled[table.name]
         aim = Aim(decision.seed, table.calendar.opt_in, table.calendar.opt_out)
+        wanted = Rehearsal(
+            kind="drill" if scheduled.drills else "run", scenario=str(scheduled.path),
+            changes=[f"{k}={v}" for k, v in sorted(decision.drawn.items())], confirm=self.confirm,
+            allow_production=self.allow_production, reserved=Reserved(decision.run, seconds(decision.decided), aim),
+        )  # fmt: skip
         try:
-            self.code = rehearse(
-                self.scene.settings, str(scheduled.path), None, [f"{k}={v}" for k, v in sorted(decision.drawn.items())],
-                confirm=self.confirm, allow_production=self.allow_production, dry_run=False, detach=True,
-                foreground=self.foreground, kind="drill" if scheduled.drills else "run",
-                reserved=Reserved(decision.run, seconds(decision.decided), aim),
-            )  # fmt: skip
+            self.code = rehearse(self.scene.settings, wanted, detach=True, foreground=self.foreground)
         except JournalError:
             # A runner that an earlier process asked may have the journal already, and not have written into it yet.
             if decision.attempts == 1 or not self._seen_soon(decision.run):

@@ -54,11 +54,11 @@ def shrink(
 
     def begin(some: tuple[str, ...], *, dry_run: bool) -> Seen | None:
         again = Again(before, some)
-        waiting = rehearsing.begun(
-            settings, again.scenario, None, None, confirm=environment.name,
-            allow_production=allow_production, dry_run=dry_run, foreground=False, kind="run",
-            again=again,
+        wanted = rehearsing.Rehearsal(
+            kind="run", scenario=again.scenario, confirm=environment.name, allow_production=allow_production,
+            dry_run=dry_run, again=again,
         )  # fmt: skip
+        waiting = rehearsing.begun(settings, wanted)
         return None if waiting is None else _ended(settings, waiting)
 
     if dry_run:

@@ -15,6 +15,8 @@ from drkit.cli.settings import Settings, duration
 from drkit.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drkit.cli.seen import Seen
     from drkit.engine.orders import Order, Reply
     from drkit.engine.runs import RunFolder
@@ -120,7 +122,7 @@ def note(
     _deliver(settings, look, Noted(text=text, by=me(look.folder)), "note")
 
 
-def pairs(given: list[str] | None) -> dict[str, Any]:
+def pairs(given: Sequence[str] | None) -> dict[str, Any]:
     """`NAME=VALUE` words as parameters. UsageError for a word that is none."""
     from drkit.plan.parameters import setting
 

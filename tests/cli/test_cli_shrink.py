@@ -12,7 +12,6 @@ import pytest
 from cli_lab import Lab, Result
 from engine_fakes import DANA, Folding, step
 
-from drkit.chaos.again import Again
 from drkit.cli import chaos, rehearsing, repeating, seen, shrink
 from drkit.cli import environment as environments
 from drkit.cli.seen import Seen
@@ -66,10 +65,11 @@ class World:
         plan = self.first.state.plan.but(scenario="two")
         return Request(run=run, kind=self.kind, plan=plan, environment=environment, by=DANA, wall=0.0)
 
-    def begin(self, settings: Settings, scenario: str, *words: Any, again: Again, confirm: str, **given: Any) -> Any:
-        assert (scenario, confirm, again.only) == ("two", "lab", again.only) and again.only is not None
-        self.begun.append(again.only)
-        return again.only
+    def begin(self, settings: Settings, wanted: rehearsing.Rehearsal) -> Any:
+        assert (wanted.kind, wanted.scenario, wanted.confirm, wanted.dry_run) == ("run", "two", "lab", False)
+        assert wanted.again is not None and wanted.again.only is not None
+        self.begun.append(wanted.again.only)
+        return wanted.again.only
 
     def run(self, faults: Any) -> Seen:
         breaks = "all is well" if self.fails(frozenset(faults)) else None

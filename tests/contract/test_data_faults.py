@@ -6,7 +6,6 @@ On a real server, its archive, its backups and its standby; healed by drkit, and
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import re
 import signal
@@ -21,9 +20,9 @@ import anyio
 import psycopg
 import pytest
 from data_world import BATCHES, KEY, ROWS, DataWorld, data_world, until
+from fault_cases import Named
 
 from drkit.actions.backup import BackupPlace, Newest, newest
-from drkit.catalog import Action
 from drkit.chaos.onhost import faults
 from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.faults import Nothing, fault_key
@@ -102,21 +101,11 @@ def lagging(world: DataWorld) -> bool:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Named):
     """A fault with its parameters, what shows it, and the files that must be back."""
 
-    module: str
-    entry: str
     params: Callable[[DataWorld], dict[str, Any]]
     broken: Callable[[DataWorld], bool]
-
-    def __str__(self) -> str:
-        return self.module.replace("_", "-")
-
-    @property
-    def fault(self) -> Action[Any, Any]:
-        found: Action[Any, Any] = getattr(importlib.import_module(f"drkit.chaos.faults.{self.module}"), self.entry)
-        return found
 
     def given(self, world: DataWorld, lease_s: float, **more: Any) -> Any:
         given = {"host": "data-1", "lease_s": lease_s, **self.params(world), **more}
