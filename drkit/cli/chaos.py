@@ -10,8 +10,8 @@ import typer
 
 from drkit.cli import author, compose, drill, rehearsing, repeating, seen, toolkit, undoing
 from drkit.cli import environment as environments
+from drkit.cli.ordering import me, order
 from drkit.cli.settings import Settings
-from drkit.cli.steer import order
 from drkit.errors import Exit, UsageError
 
 if TYPE_CHECKING:
@@ -143,7 +143,6 @@ def lever(
     """The safety lever: while it is engaged, all faults are healed and none is injected, from whatever machine."""
     from drkit.chaos.lever import Lever, read
     from drkit.chaos.lever import move as moved
-    from drkit.cli import launch
     from drkit.model.values import utc
     from drkit.providers.objects import open_objects
 
@@ -157,7 +156,7 @@ def lever(
     elif not reason:
         raise UsageError("say why: --reason", hint=f"drkit chaos lever {move} --reason ...")
     else:
-        by = str(launch.me(environment).get("name"))
+        by = str(me(environment).get("name"))
         now = moved(objects, environment.name, Lever(move == "engage", by, utc(time.time()), reason))
     told = {"schema": "drkit.lever/1", "engaged": now is not None and now.engaged, "lever": str(now) if now else None}
     settings.say.result(told, lambda: settings.say.line(f"The lever of {environment.name}: {now or 'never moved'}."))
@@ -277,7 +276,7 @@ def heal(environment: Environment, markers: list[Marker]) -> Waiting:
     with launch.waiting(foreground=False) as waiting:
         request = Request(
             run=waiting.folder.id, kind="heal", plan=healing(environment, markers, Catalog()), environment=environment,
-            by=launch.me(environment), wall=time.time(), drill=True, project=str(Path.cwd()),
+            by=me(environment), wall=time.time(), drill=True, project=str(Path.cwd()),
         )  # fmt: skip
         waiting.begin(request)
     return waiting

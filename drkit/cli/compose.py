@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from drkit.engine.runner import Means
     from drkit.engine.runs import Request, RunFolder
     from drkit.model.environment import Environment
-    from drkit.model.plan import Plan
     from drkit.model.ports import Holder, Teller
     from drkit.report import Story
 
@@ -113,7 +112,7 @@ def judge(folder: RunFolder, readings: Readings) -> Exit | None:
     look = seen.read(folder)
     claim = hypothesis(look.state, look.rows)
     refuted = claim is not None and claim.held is False
-    if not recovers(look.state.plan):
+    if not look.state.plan.recovers:
         return Exit.MISSED if refuted else None
     readings.keep(journaled(look.rows))
     told = report.story(look)
@@ -134,11 +133,6 @@ def told_verdict(folder: RunFolder) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     return told
-
-
-def recovers(plan: Plan) -> bool:
-    """A runbook is carried out: there is a recovery to measure. A plan that only breaks or heals has none."""
-    return any(step.part == "runbook" for step in plan.steps)
 
 
 def verdict(told: Story) -> Exit | None:

@@ -10,7 +10,7 @@ import typer
 
 from drkit.cli import plan as plans
 from drkit.cli import planning
-from drkit.cli.settings import Settings, duration
+from drkit.cli.settings import Settings, duration, pairs
 from drkit.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ def failover(
         "failover", confirm, despite_evidence, step, until, tuple(skip or ()), reason, incident, ic, detach,
         foreground, accepted_s, rehearse,
     )  # fmt: skip
-    from drkit.cli.steer import pairs
 
     def planned() -> Planned:
         if plan is not None:
@@ -131,7 +130,6 @@ def run(
 ) -> None:
     """Carry out any runbook. Its own `decide` is not asked; a runbook that promotes belongs to `failover`."""
     from drkit.cli import environment as environments
-    from drkit.cli.steer import pairs
 
     settings: Settings = ctx.obj
     asked = Asked("run", confirm, None, step, until, tuple(skip or ()), reason, None, None, detach, foreground, None)
@@ -315,7 +313,7 @@ def _may_rehearse(planned: Planned, asked: Asked) -> None:
 
 
 def _request(planned: Planned, asked: Asked, run: str, confirmed: str, accepted_s: float | None) -> Request:
-    from drkit.cli.launch import me
+    from drkit.cli.ordering import me
     from drkit.engine.runs import Request
 
     incident = asked.incident
@@ -329,7 +327,7 @@ def _request(planned: Planned, asked: Asked, run: str, confirmed: str, accepted_
 
 
 def _start(planned: Planned, asked: Asked, request: Request) -> Start:
-    from drkit.cli.launch import orders
+    from drkit.cli.ordering import orders
     from drkit.engine.runs import Start
 
     wanted: list[tuple[str, str | None, str | None, dict[str, Any]]] = []

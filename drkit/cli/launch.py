@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drkit.cli.settings import Settings
 from drkit.errors import DrkitError, Exit, UsageError
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from drkit.cli.seen import Seen
     from drkit.engine.runner import Spawned
     from drkit.engine.runs import Request, RunFolder, Start
-    from drkit.model.environment import Environment
 
 #: A runner that has not written its first event by then has not begun.
 BEGINS_WITHIN_S = 60.0
@@ -76,22 +74,6 @@ def spawn(folder: RunFolder, *, at_once: bool = False) -> Spawned:
         raise UsageError(f"no runner can be started: {error.strerror}") from error
 
 
-def me(environment: Environment) -> dict[str, Any]:
-    """Who types here, as the environment knows them."""
-    from drkit.engine.orders import identity
-
-    return identity(environment.people, os.getuid(), "terminal")
-
-
-def orders(by: dict[str, Any], wanted: Sequence[tuple[str, str | None, str | None, dict[str, Any]]]) -> tuple[Any, ...]:
-    """Orders (verb, step, reason, args) as a runner takes them before anything else."""
-    from drkit.model.events import Ordered
-
-    return tuple(
-        Ordered(verb=verb, by=by, step=step, reason=reason, args=args).to_json() for verb, step, reason, args in wanted
-    )
-
-
 def follow(settings: Settings, waiting: Waiting, *, detach: bool, after: int = 0) -> Exit:
     """Watch a run that was told to begin, after this event; with `detach` only until it has."""
     from drkit.cli.seen import Seen
@@ -122,7 +104,7 @@ def summary(settings: Settings, seen: Seen) -> None:
     run, plan = seen.folder.id, seen.state.plan
     if settings.output != "text":
         return
-    if not compose.recovers(plan):
+    if not plan.recovers:
         held = [s.id for s in seen.state.steps.values() if s.plan.part == "inject" and s.status.value == "done"]
         if held and not any(step.part == "heal" for step in plan.steps):
             settings.say.line(f"Broken, and staying so: {', '.join(held)}")

@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from drkit.cli import commands, failing
-from drkit.cli.settings import Output, Settings, duration, hoist
+from drkit.cli.say import Output
+from drkit.cli.settings import Settings, duration, hoist
 from drkit.errors import DrkitError, Exit, UsageError
 
 EXAMPLES = """

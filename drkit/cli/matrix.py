@@ -10,7 +10,7 @@ import typer
 
 from drkit.cli import environment as environments
 from drkit.cli.drill import SetOption, group
-from drkit.cli.settings import Settings
+from drkit.cli.settings import Settings, pairs
 from drkit.errors import DrkitError, Exit, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ def matrix(
     some cells are struck in real drills. A cell is resumed (it finished without a person), a safe stop (the next
     command it named recovered it), or wrong. `drkit help matrix`.
     """
-    from drkit.cli.steer import pairs
     from drkit.drill.matrix import Matrix
     from drkit.drill.rehearsing import prepare
     from drkit.plan.files import load_runbook

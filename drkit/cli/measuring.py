@@ -33,11 +33,9 @@ class Readings:
     """What one runner needs of the environment's readings. Its methods block: call them in a thread."""
 
     def __init__(self, request: Request, folder: RunFolder, secrets: Secrets) -> None:
-        from drkit.cli.compose import recovers
-
         self._environment = request.environment
         self._target = request.plan.target
-        self._recovers = recovers(request.plan)
+        self._recovers = request.plan.recovers
         self._folder = folder
         self._secrets = secrets
         self._ending = False

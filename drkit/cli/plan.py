@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drkit.cli import planning
-from drkit.cli.settings import Settings
+from drkit.cli.settings import Settings, pairs
 from drkit.errors import Exit
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ def plan(
     ] = False,
 ) -> None:
     """What a failover would do, step by step, and what it would need. Nothing is changed."""
-    from drkit.cli.steer import pairs
 
     settings: Settings = ctx.obj
     wanted = planning.Wanted(region, source, runbook, mode, pairs(changes))

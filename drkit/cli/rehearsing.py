@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drkit.cli import environment as environments
-from drkit.cli.settings import Settings
+from drkit.cli.settings import Settings, pairs
 from drkit.errors import Exit, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def begun(settings: Settings, wanted: Rehearsal, *, foreground: bool = False) ->
     from drkit.chaos.unattended import check_unattended
     from drkit.cli import aiming, launch
     from drkit.cli import plan as plans
-    from drkit.cli.steer import pairs
+    from drkit.cli.ordering import me
     from drkit.drill.compile import policy
     from drkit.engine.runs import Request
     from drkit.plan.files import load_runbook, load_scenario
@@ -111,7 +111,7 @@ def begun(settings: Settings, wanted: Rehearsal, *, foreground: bool = False) ->
         what = f"{plan.scenario} will break things in {environment.name.upper()}, on purpose."
         confirmed = permitted(settings, environment, what, wanted.confirm, wanted.allow_production)
         request = Request(
-            run=waiting.folder.id, kind=wanted.kind, plan=plan, environment=environment, by=launch.me(environment),
+            run=waiting.folder.id, kind=wanted.kind, plan=plan, environment=environment, by=me(environment),
             wall=time.time() if reserved is None else reserved.wall, drill=True, policy=policy(loaded.scenario),
             confirmed=confirmed, project=str(Path.cwd()),
             options=_files(loaded, book) | ({} if again is None else again.options(loaded.scenario)),

@@ -45,6 +45,7 @@ def resume(
     With --state URL the run is read back from the state store, on a machine that has never seen it.
     """
     from drkit.cli import launch
+    from drkit.cli.ordering import me
 
     settings: Settings = ctx.obj
     folder = _folder(settings, run)
@@ -58,7 +59,7 @@ def resume(
         raise typer.Exit(int(launch.watch(settings, look)))
     settings.say.note(f"Nobody carries {folder.id} out: starting a runner for it.")
     request = folder.request()
-    by = launch.me(request.environment)
+    by = me(request.environment)
     start = _start(settings, look, by, wanted, take_over=take_over, from_copy=settings.state is not None)
     waiting = launch.Waiting(folder, None if foreground else launch.spawn(folder))
     waiting.begin(request, start)
@@ -125,13 +126,13 @@ def _wanted(look: Seen, retry_failed: bool, begin: str | None, skip: list[str], 
 
 def _tell(settings: Settings, look: Seen, wanted: Wanted) -> None:
     """A runner is there: give it the orders."""
-    from drkit.cli.steer import me, send
+    from drkit.cli.ordering import send, typist
     from drkit.model.events import Ordered
 
     if not wanted:
         settings.say.note(f"{look.folder.id} is being carried out: {look.state.phase}.")
     for verb, step, reason, args in wanted:
-        reply = send(look.folder, Ordered(verb=verb, by=me(look.folder), step=step, reason=reason, args=args))
+        reply = send(look.folder, Ordered(verb=verb, by=typist(look.folder), step=step, reason=reason, args=args))
         if reply.answer == "refused":
             raise Refused(f"{verb}: {reply.why}", hint=f"drkit status {look.folder.id}", state="The run goes on.")
         settings.say.note(f"{verb}{' ' + step if step else ''}: {reply.answer} {reply.why}".rstrip())
@@ -140,7 +141,7 @@ def _tell(settings: Settings, look: Seen, wanted: Wanted) -> None:
 def _start(
     settings: Settings, look: Seen, by: dict[str, Any], wanted: Wanted, *, take_over: bool, from_copy: bool
 ) -> Start:
-    from drkit.cli.launch import orders
+    from drkit.cli.ordering import orders
     from drkit.engine.runs import Start
 
     kept = _queued(settings, look)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from drkit.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from drkit.cli.settings import Settings
+Output = Literal["text", "json", "jsonl"]
 
 #: Width of tables that nobody's terminal limits.
 PIPE_WIDTH = 160
@@ -28,11 +29,23 @@ STYLES = {
 }  # fmt: skip
 
 
+@dataclass
+class Manner:
+    """How a command was told to speak."""
+
+    output: Output = "text"
+    query: str | None = None
+    plain: bool = False
+    color: bool = True
+    verbosity: int = 0
+    """-1 quiet, 0 normal, 1 verbose, 2 tracebacks."""
+
+
 class Say:
     """One command's voice."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, manner: Manner) -> None:
+        self.manner = manner
 
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console for stdout, or for stderr."""
@@ -43,8 +56,8 @@ class Say:
         return Console(
             file=stream,
             width=None if tty else PIPE_WIDTH,
-            no_color=True if not self.settings.color or self.settings.plain else None,
-            force_terminal=False if self.settings.plain else None,
+            no_color=True if not self.manner.color or self.manner.plain else None,
+            force_terminal=False if self.manner.plain else None,
             highlight=False,
             markup=False,
             emoji=False,
@@ -53,7 +66,7 @@ class Say:
 
     def note(self, text: str = "", *, style: str | None = None) -> None:
         """Talk: a line on stderr; silent with `-q`."""
-        if self.settings.verbosity >= 0:
+        if self.manner.verbosity >= 0:
             self._line(text, style, stderr=True)
 
     def warn(self, text: str) -> None:
@@ -74,11 +87,11 @@ class Say:
 
     def result(self, value: Any, text: Callable[[], None]) -> None:
         """The result of a read command: JSON (through `--query`) if asked for, else what `text` prints."""
-        if self.settings.output == "text" and self.settings.query is None:
+        if self.manner.output == "text" and self.manner.query is None:
             text()
             return
-        value = queried(value, self.settings.query)
-        if self.settings.output == "jsonl":
+        value = queried(value, self.manner.query)
+        if self.manner.output == "jsonl":
             for item in value if isinstance(value, list) else [value]:
                 write(json.dumps(item, ensure_ascii=False))
         else:

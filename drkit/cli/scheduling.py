@@ -107,7 +107,7 @@ def scene(settings: Settings, names: Collection[str] | None = None) -> Scene:
 
 def person(environment: Environment) -> str:
     """Who types here, in words."""
-    from drkit.cli.launch import me
+    from drkit.cli.ordering import me
     from drkit.engine.identity import hostname, login
 
     return f"{me(environment).get('name') or login()}@{hostname()}"

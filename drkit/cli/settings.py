@@ -11,14 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
+from drkit.cli.say import Manner, Say
 from drkit.errors import UsageError
-
-if TYPE_CHECKING:
-    from drkit.cli.say import Say
-
-Output = Literal["text", "json", "jsonl"]
 
 #: Global options that take a value, and those that do not.
 VALUED = ("-o", "--output", "--query", "-C", "--directory", "--env", "--state", "--timeout")
@@ -26,15 +22,9 @@ FLAGS = ("--plain", "--no-color", "-q", "--quiet", "-v", "-vv", "--verbose", "--
 
 
 @dataclass
-class Settings:
+class Settings(Manner):
     """The global options of this command. One instance per process, filled by the root command."""
 
-    output: Output = "text"
-    query: str | None = None
-    plain: bool = False
-    color: bool = True
-    verbosity: int = 0
-    """-1 quiet, 0 normal, 1 verbose, 2 tracebacks."""
     ask: bool = True
     """May questions be asked? Never without a terminal."""
     folder: Path = field(default_factory=Path.cwd)
@@ -56,8 +46,6 @@ class Settings:
     @property
     def say(self) -> Say:
         """The console of this command."""
-        from drkit.cli.say import Say
-
         return Say(self)
 
 
@@ -95,6 +83,13 @@ def duration(text: str, flag: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from error
+
+
+def pairs(given: Sequence[str] | None) -> dict[str, Any]:
+    """`NAME=VALUE` words as parameters. UsageError for a word that is none."""
+    from drkit.plan.parameters import setting
+
+    return dict(setting(word) for word in given or [])
 
 
 def state_home() -> Path:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from drkit.cli.settings import Settings, duration
+from drkit.cli.ordering import send, typist
+from drkit.cli.settings import Settings, duration, pairs
 from drkit.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from drkit.cli.seen import Seen
-    from drkit.engine.orders import Order, Reply
-    from drkit.engine.runs import RunFolder
+    from drkit.engine.orders import Order
 
 
 PANEL = "Steer a run"
@@ -119,14 +117,7 @@ def note(
     look = seen.read(seen.find(run))
     from drkit.model.events import Noted
 
-    _deliver(settings, look, Noted(text=text, by=me(look.folder)), "note")
-
-
-def pairs(given: Sequence[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` words as parameters. UsageError for a word that is none."""
-    from drkit.plan.parameters import setting
-
-    return dict(setting(word) for word in given or [])
+    _deliver(settings, look, Noted(text=text, by=typist(look.folder)), "note")
 
 
 def _order(
@@ -147,7 +138,7 @@ def _order(
     if step is not None:
         look.check_step(step)
     args = {key: value for key, value in (args or {}).items() if value is not None}
-    fact = Ordered(verb=verb, by=me(look.folder), step=step, reason=reason, args=args)
+    fact = Ordered(verb=verb, by=typist(look.folder), step=step, reason=reason, args=args)
     refused = why_not(fact, look.state)
     if refused is not None:
         raise Refused(refused, hint=f"drkit status {look.folder.id}", state="The run goes on as it was.")
@@ -165,7 +156,7 @@ def _answer(settings: Settings, run: str, step: str, answer: str, reason: str) -
     look.check_step(step)
     ask = look.state.steps[step].ask
     shown_hash = (ask.shown_hash if ask else None) or ""
-    who = me(look.folder)
+    who = typist(look.folder)
     role = answering(who, ask.roles) if ask else ""
     fact = Answered(
         step=step, answer=answer, by=who, role=role, reason=reason, plan_hash=look.state.plan_hash,
@@ -177,27 +168,6 @@ def _answer(settings: Settings, run: str, step: str, answer: str, reason: str) -
     if ask is not None and ask.shown:
         settings.say.note(f"{answer} {step}, which shows: {json.dumps(ask.shown, ensure_ascii=False)}")
     _deliver(settings, look, fact, answer)
-
-
-def me(folder: RunFolder) -> dict[str, Any]:
-    """Who types here, as the run's environment knows them. The runner asks the kernel instead of believing this."""
-    from drkit.cli import launch
-
-    return launch.me(folder.request().environment)
-
-
-def send(folder: RunFolder, fact: Order) -> Reply:
-    """Hand an order to the runner; without one it is left for whoever resumes the run."""
-    from drkit.engine import orders
-
-    return orders.send(folder, fact)
-
-
-def order(folder: RunFolder, verb: str, *, reason: str | None = None) -> Reply:
-    """Send a plain order."""
-    from drkit.model.events import Ordered
-
-    return send(folder, Ordered(verb=verb, by=me(folder), reason=reason))
 
 
 def _deliver(settings: Settings, look: Seen, fact: Order, what: str) -> None:

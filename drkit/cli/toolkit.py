@@ -277,9 +277,9 @@ def me(environment: Environment | None) -> dict[str, Any]:
 
     if environment is None:
         return {"name": login(), "uid": os.getuid(), "how": "terminal", "roles": []}
-    from drkit.cli import launch
+    from drkit.cli.ordering import me
 
-    return launch.me(environment)
+    return me(environment)
 
 
 def _plan(settings: Settings, experiment: Experiment, options: Options) -> None:

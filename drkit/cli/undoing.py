@@ -125,7 +125,7 @@ def _abort(settings: Settings, folder: RunFolder) -> None:
     """End a run that goes on, or whose dead-man is at work; waits until it is over."""
     import time
 
-    from drkit.cli.steer import order
+    from drkit.cli.ordering import order
     from drkit.engine.runs import alive
 
     settings.say.note(f"Ending {folder.id}, which goes on")

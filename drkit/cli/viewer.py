@@ -130,7 +130,7 @@ class Viewer:
         return False
 
     def _pause(self) -> None:
-        from drkit.cli.steer import order
+        from drkit.cli.ordering import order
 
         busy = [s.id for s in self.seen.state.steps.values() if s.status.value == "running"] if self.seen.run else []
         after = f" after {', '.join(busy)}" if busy else ""

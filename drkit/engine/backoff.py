@@ -8,19 +8,16 @@ action that is declared safe to repeat goes on by itself.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
 
+from drkit.engine.board import Board
 from drkit.engine.state import Phase, StepState
 from drkit.model.runbook import Retry
-
-if TYPE_CHECKING:
-    from drkit.engine.moves import Moves
 
 #: Between attempts that were turned away: pauses as of a `retry:` without settings, but not longer than this.
 LONGEST_S = 15.0
 
 
-def waits(run: Moves, step: StepState) -> bool:
+def waits(run: Board, step: StepState) -> bool:
     """Whether it is tried again by itself; if so, when is settled."""
     plan = step.plan
     if step.world == "turned-away" and _may_knock_again(run, step):
@@ -39,7 +36,7 @@ def waits(run: Moves, step: StepState) -> bool:
     return True
 
 
-def _may_knock_again(run: Moves, step: StepState) -> bool:
+def _may_knock_again(run: Board, step: StepState) -> bool:
     """For as long as the step may take, counted from the first time."""
     if step.plan.kind != "action" or step.plan.repeat == "ask":
         return False
@@ -48,12 +45,12 @@ def _may_knock_again(run: Moves, step: StepState) -> bool:
     return run.state.t < step.turned_away_t + step.plan.timeout_s
 
 
-def _wait_s(run: Moves, step: StepState, retry: Retry, times: int) -> float:
+def _wait_s(run: Board, step: StepState, retry: Retry, times: int) -> float:
     # The variation must come out the same in a replay: it is taken from the names, not from a generator.
     spread = zlib.crc32(f"{run.state.run}/{step.id}/{step.attempt}".encode()) / 2**32
     return float(retry.backoff * 2**times * (1 + retry.jitter * (2 * spread - 1)))
 
 
-def _later(run: Moves, step: StepState, wait_s: float, why: str) -> None:
+def _later(run: Board, step: StepState, wait_s: float, why: str) -> None:
     run.move(step, Phase.BACKOFF)
     run.arm(step, f"retry {step.id} {step.attempt}", run.state.t + wait_s, why)

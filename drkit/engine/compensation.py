@@ -8,39 +8,13 @@ tail, never calls done what was undone since.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from drkit.engine import healing
+from drkit.engine.board import Board
+from drkit.engine.lineage import descendants
 from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.model.plan import PlanStep
 
-if TYPE_CHECKING:
-    from drkit.engine.moves import Moves
-
 PREFIX = "undo:"
-
-
-def ancestors(state: RunState, step: StepState) -> list[str]:
-    """Every step it needs, directly or not; the nearest first."""
-    found = dict.fromkeys(step.plan.needs)
-    queue = list(found)
-    for id in queue:
-        for need in state.steps[id].plan.needs:
-            if need not in found:
-                found[need] = None
-                queue.append(need)
-    return list(found)
-
-
-def descendants(step: StepState) -> set[str]:
-    """The step and every step that needs it, directly or not."""
-    found, queue = {step.id}, [step]
-    for each in queue:
-        for dependent in each.dependents:
-            if dependent.id not in found:
-                found.add(dependent.id)
-                queue.append(dependent)
-    return found
 
 
 def changed(state: RunState, *, to: str | None = None) -> list[StepState]:
@@ -113,7 +87,7 @@ def _compensation(step: StepState) -> StepState:
     return StepState(PlanStep.model_validate(data), 0, undoes=step)
 
 
-def complete(run: Moves) -> bool:
+def complete(run: Board) -> bool:
     """Go on with taking the run back; True when there is nothing (left) to undo."""
     state = run.state
     order = state.aborting
@@ -130,14 +104,14 @@ def complete(run: Moves) -> bool:
     return all(step.phase is Phase.ENDED for step in state.steps.values() if step.undoes is not None)
 
 
-def announce(run: Moves) -> None:
+def announce(run: Board) -> None:
     """Have it copied to the state store that the run is taken back."""
     run.state.announcing = run.state.seq
     why = "nothing is taken back before the state store knows that it will be"
     run.command("copy", why, None, {"upto": run.state.seq})
 
 
-def announced(run: Moves) -> None:
+def announced(run: Board) -> None:
     """The state store knows, or does not answer: taking back waits for nobody who is down. Begin."""
     state = run.state
     state.announcing = None

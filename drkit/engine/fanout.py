@@ -7,18 +7,15 @@ of plan and facts alone; from then on they are steps like any other. A step that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from drkit.engine import scoping
+from drkit.engine.moves import Moves
 from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.errors import DrkitError
 from drkit.model.events import Ordered
 from drkit.model.plan import Join, PlanStep
 from drkit.model.values import Json, utc
 from drkit.plan import fanning
-
-if TYPE_CHECKING:
-    from drkit.engine.moves import Moves
 
 _UNTOUCHED = frozenset({Phase.IDLE, Phase.HELD, Phase.BLOCKED, Phase.BACKOFF})
 

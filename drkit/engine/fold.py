@@ -4,8 +4,9 @@
 state is a function of the plan and of the facts, so whoever reads a journal arrives at the same state (`replay`) and
 the same commands. One owner; a fact costs O(1) plus the steps it makes ready.
 
-What each kind of fact does is here; what the moves are made of is in `moves`; who may order what is in `refusals`,
-what operators' orders do in `steering`, how a run is taken back in `compensation`.
+What each kind of fact does is here; how a step is taken further is in `moves`, on the `board` that all rules share;
+who may order what is in `refusals`, what operators' orders do in `steering`, how a run is taken back in
+`compensation`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from drkit.engine import compensation, fanout, gates, healing, steering, timers
-from drkit.engine.moves import FIRST_VERB, Moves, render_params
+from drkit.engine.moves import FIRST_VERB, Moves
 from drkit.engine.refusals import why_not
 from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.model import events as e
 from drkit.model.events import Command, Fact, Row
 from drkit.model.plan import Plan
 from drkit.model.values import Json
-
-__all__ = ["Run", "opening", "render_params", "replay"]
 
 _WORKING = frozenset({Phase.APPLYING, Phase.OBSERVING, Phase.RECOVERING})
 _LOOKING = frozenset({Phase.PREPARING, Phase.OBSERVING, Phase.ASKING})
@@ -44,7 +43,7 @@ class Run(Moves):
             if self.state.aborting is not None:
                 healing.proceed(self)
             while self.ready:
-                self.begin(self.ready.popleft())
+                self._begin(self.ready.popleft())
             self._conclude()
         return tuple(self.out)
 
@@ -170,6 +169,18 @@ class Run(Moves):
         self.command("finish", why, None, {"outcome": outcome})
 
     # Steps
+
+    def _begin(self, step: StepState) -> None:
+        """Its needs have ended: start it, or skip it as was ordered."""
+        if step.phase is not Phase.IDLE or healing.must_wait(self.state, step):
+            return
+        if step.skip is not None:
+            self.end(step, Status.SKIPPED, step.skip.reason)
+        elif step.plan.join is not None:
+            fanout.take_turn(self, step, step.plan.join)
+        else:
+            count = len(step.plan.needs)
+            self.go(step, FIRST_VERB[step.plan.kind], f"its {count} needs have ended" if count else "it needs nothing")
 
     def _prepared(self, fact: e.Prepared) -> None:
         step = self.working(fact.step, fact.attempt, (Phase.PREPARING,))

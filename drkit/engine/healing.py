@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from drkit.engine.moves import Moves
 from drkit.engine.state import BUSY, Phase, RunState, Status, StepState
-
-if TYPE_CHECKING:
-    from drkit.engine.moves import Moves
 
 _NOT_BEGUN = frozenset({Phase.IDLE, Phase.HELD})
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from drkit.context import step_token
-from drkit.engine import backoff, fanout, gates, healing, scoping
-from drkit.engine.compensation import ancestors
-from drkit.engine.state import BUSY, Ask, Phase, RunState, Status, StepState
+from drkit.engine import backoff, gates, scoping
+from drkit.engine.board import Board, Render, render_params
+from drkit.engine.lineage import ancestors
+from drkit.engine.state import Ask, Phase, Status, StepState
 from drkit.errors import DrkitError
-from drkit.model.events import Command, Ordered
+from drkit.model.events import Ordered
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.values import Json
-
-Render = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
 PHASE_OF: dict[str, Phase] = {
     "prepare": Phase.PREPARING,
@@ -31,26 +29,11 @@ FIRST_VERB = {"action": "prepare", "probe": "observe", "gate": "ask", "when": "d
 QUESTION_S = 900.0
 
 
-def render_params(params: Mapping[str, Any], scope: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`${ steps.ID.field }` replaced by results."""
-    from drkit.plan.expressions import render  # costs a parser: only for plans that have references
-
-    return render(params, scope)
-
-
-class Moves:
-    """A run's state, and the only ways to change it."""
+class Moves(Board):
+    """The only ways to take a step further."""
 
     def __init__(self, plan: Plan, *, render: Render = render_params) -> None:
-        self.plan = plan
-        self.state = RunState(plan)
-        self.out: list[Command] = []
-        self.ready: deque[StepState] = deque()
-        self.timers: dict[str, tuple[StepState | None, float]] = {}
-        """Those armed: the step (None: the whole run) and when."""
-        self.until: frozenset[str] | None = None
-        self.render = render
-        self._open = False
+        super().__init__(plan, render=render)
         steps = self.state.steps
         for planned in plan.steps:
             steps[planned.id] = StepState(planned, len(set(planned.needs)))
@@ -71,41 +54,6 @@ class Moves:
         if step.scope is None and "steps" in f"{step.verify}{step.when}":
             self._reads[step.id] = _named_in(step, self.state.steps)
 
-    def command(self, verb: str, why: str, step: StepState | None, args: dict[str, Json]) -> None:
-        """Want something done."""
-        self.out.append(Command(verb=verb, why=why, step=None if step is None else step.id, args=args))
-
-    # Where a step stands
-
-    def working(self, id: str, attempt: int | None, phases: Collection[Phase]) -> StepState | None:
-        """The step, if this report still concerns it: a late one from an earlier attempt does not."""
-        step = self.state.steps.get(id)
-        if step is None or step.phase not in phases or (attempt is not None and attempt != step.attempt):
-            return None
-        return step
-
-    def move(self, step: StepState, phase: Phase) -> None:
-        """Change the phase, and what is counted by it."""
-        state = self.state
-        state.busy += (phase in BUSY) - (step.phase in BUSY)
-        state.backing_off += (phase is Phase.BACKOFF) - (step.phase is Phase.BACKOFF)
-        step.phase = phase
-
-    def refresh(self) -> None:
-        """Recompute whether anything may start, after something that bears on it changed."""
-        state = self.state
-        self._open = (
-            state.began_t is not None and state.outcome is None and state.paused is None and not state.lease_lost
-        )
-
-    def may_start(self, step: StepState) -> bool:
-        """Whether this step may do something new now."""
-        if not self._open:
-            return False
-        if step.undoes is not None or (step.plan.heals is not None and self.state.aborting is not None):
-            return True
-        return self.state.aborting is None and (self.until is None or step.id in self.until)
-
     def release_held(self) -> None:
         """Let those go on that were only held."""
         if not self._open:
@@ -115,19 +63,6 @@ class Moves:
                 self.go(step, *step.next)
 
     # Going on
-
-    def begin(self, step: StepState) -> None:
-        """Its needs have ended: start it, or skip it as was ordered."""
-        if step.phase is not Phase.IDLE or healing.must_wait(self.state, step):
-            return
-        if step.skip is not None:
-            self.end(step, Status.SKIPPED, step.skip.reason)
-            return
-        if step.plan.join is not None:
-            fanout.take_turn(self, step, step.plan.join)
-            return
-        count = len(step.plan.needs)
-        self.go(step, FIRST_VERB[step.plan.kind], f"its {count} needs have ended" if count else "it needs nothing")
 
     def go(self, step: StepState, verb: str, why: str) -> None:
         """Have this done now, or as soon as the run may go on. Looking at what was sent is never held."""
@@ -165,7 +100,8 @@ class Moves:
         step.error = step.hint = step.reason = None
         step.ended = Status.PENDING
         if step.plan.join is not None:
-            fanout.take_turn(self, step, step.plan.join)
+            self.move(step, Phase.IDLE)
+            self.ready.append(step)
         elif step.plan.kind != "action" or not step.intent:
             self.go(step, FIRST_VERB[step.plan.kind], why)
         elif not step.exposed:
@@ -278,11 +214,6 @@ class Moves:
                 self.state.chosen[step.id] = Ordered(
                     t=self.state.t, verb="abort", by=by, step=step.id, reason=reason, args=args
                 )  # fmt: skip
-
-    def arm(self, step: StepState | None, timer: str, at_t: float, why: str) -> None:
-        """Have `Fired(timer)` reported at `at_t` on the run's clock."""
-        self.timers[timer] = (step, at_t)
-        self.command("timer", why, step, {"timer": timer, "at_t": at_t})
 
     # Asking
 

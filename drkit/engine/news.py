@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from drkit.engine.fold import Run, opening, render_params
-from drkit.engine.moves import Render
+from drkit.engine.board import Render, render_params
+from drkit.engine.fold import Run, opening
 from drkit.engine.state import Block
 from drkit.model import events as e
 from drkit.model.events import Command, Fact, Row

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from drkit.engine import compensation, fanout, gates
+from drkit.engine.lineage import ancestors, descendants
 from drkit.engine.state import Phase, RunState, Status, StepState
 from drkit.model.events import Answered, Fact, Ordered
 
@@ -180,7 +181,7 @@ def _override(fact: Ordered, state: RunState) -> str | None:
 
 def losses_seen(step: StepState, state: RunState) -> dict[str, float]:
     """Seconds of writes that would be lost, as steps before this one observed them (`loss_s`), the nearest first."""
-    results = {id: state.results.get(id) for id in compensation.ancestors(state, step)}
+    results = {id: state.results.get(id) for id in ancestors(state, step)}
     seen = {id: result.get("loss_s") for id, result in results.items() if isinstance(result, dict)}
     return {id: float(s) for id, s in seen.items() if isinstance(s, int | float) and not isinstance(s, bool)}
 
@@ -199,7 +200,7 @@ def _from(fact: Ordered, state: RunState) -> str | None:
     unknown = _unknown(fact.step, state)
     if unknown is not None:
         return unknown
-    later = compensation.descendants(state.steps[fact.step or ""])
+    later = descendants(state.steps[fact.step or ""])
     for step in state.steps.values():
         if step.id not in later and step.phase in (Phase.IDLE, Phase.HELD) and (
             step.plan.fences or step.plan.kind == "gate"

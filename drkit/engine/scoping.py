@@ -7,16 +7,14 @@ are filled in when a step is about to begin.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from drkit.engine.board import Board
+from drkit.engine.state import StepState
 from drkit.errors import DrkitError
 from drkit.model.plan import PlanProbe
 from drkit.model.values import Json
 from drkit.plan.surroundings import run_scope
-
-if TYPE_CHECKING:
-    from drkit.engine.moves import Moves
-    from drkit.engine.state import StepState
 
 
 class Below(Mapping[str, Json]):
@@ -35,7 +33,7 @@ class Below(Mapping[str, Json]):
         return sum(1 for _ in self)
 
 
-def visible(run: Moves, key: str | None) -> dict[str, Any]:
+def visible(run: Board, key: str | None) -> dict[str, Any]:
     """Everything references in this scope read. Whatever filling in parameters raises."""
     if key is None:
         return run_scope(run.plan, steps=run.state.results)
@@ -49,7 +47,7 @@ def visible(run: Moves, key: str | None) -> dict[str, Any]:
     return run_scope(run.plan, steps=Below(run.state.results, f"{key}/")) | {"params": {**scope.parameters, **later}}
 
 
-def probes_of(run: Moves, key: str | None) -> Mapping[str, PlanProbe]:
+def probes_of(run: Board, key: str | None) -> Mapping[str, PlanProbe]:
     """The probes that expressions in this scope read."""
     while key is not None:
         scope = run.state.scopes[key]
@@ -59,7 +57,7 @@ def probes_of(run: Moves, key: str | None) -> Mapping[str, PlanProbe]:
     return run.plan.probes
 
 
-def tell(run: Moves, args: dict[str, Json], step: StepState) -> None:
+def tell(run: Board, args: dict[str, Json], step: StepState) -> None:
     """Put what its expressions read into a command for a step that has any."""
     if step.plan.verify is None and step.plan.when is None:
         return

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from drkit.engine import compensation, fanout
-from drkit.engine.moves import FIRST_VERB, QUESTION_S
+from drkit.engine import fanout
+from drkit.engine.lineage import ancestors, descendants
+from drkit.engine.moves import FIRST_VERB, QUESTION_S, Moves
 from drkit.engine.refusals import losses_seen
 from drkit.engine.state import Ask, Phase, Status, StepState
 from drkit.model.events import Ordered
 from drkit.model.values import Json, utc
-
-if TYPE_CHECKING:
-    from drkit.engine.moves import Moves
 
 _CANCELLED_AT_ONCE = frozenset({Phase.HELD, Phase.ASKED, Phase.BACKOFF})
 #: Nothing was sent: the worker is stopped, and what it still reports is ignored.
@@ -97,7 +94,7 @@ def _try_again(run: Moves, step: StepState, order: Ordered) -> None:
 
 def _approval_before(run: Moves, step: StepState) -> StepState | None:
     """A gate that this step could not start without, if the gate was answered."""
-    for id in compensation.ancestors(run.state, step):
+    for id in ancestors(run.state, step):
         gate = run.state.steps[id]
         if gate.plan.kind == "gate" and gate.ended is Status.DONE:
             return gate
@@ -180,11 +177,11 @@ def _cancel(run: Moves, step: StepState) -> None:
 def _until(run: Moves, order: Ordered) -> None:
     step = run.state.steps[order.step or ""]
     run.state.until = step.id
-    run.until = frozenset(compensation.ancestors(run.state, step)) | {step.id}
+    run.until = frozenset(ancestors(run.state, step)) | {step.id}
 
 
 def _from(run: Moves, order: Ordered) -> None:
-    later = compensation.descendants(run.state.steps[order.step or ""])
+    later = descendants(run.state.steps[order.step or ""])
     for step in list(run.state.steps.values()):
         if step.id not in later and step.phase in (Phase.IDLE, Phase.HELD):
             step.skip = order

@@ -6,19 +6,15 @@ says which question, or which attempt, it belongs to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from drkit.engine.board import Board
 from drkit.engine.state import Ask, Phase, StepState
 from drkit.model.events import Ordered
 from drkit.model.values import Json, show_duration
 
-if TYPE_CHECKING:
-    from drkit.engine.moves import Moves
-
 DEADLINE = "deadline"
 
 
-def question(run: Moves, step: StepState, ask: Ask) -> None:
+def question(run: Board, step: StepState, ask: Ask) -> None:
     """A question was put: when it is put to others too, and when it must have been answered."""
     for number, (after_s, role) in enumerate(ask.escalation):
         run.arm(step, _escalation(step, number), run.state.t + after_s, f"then {role} is asked too")
@@ -45,14 +41,14 @@ def _escalation(step: StepState, number: int) -> str:
     return f"escalate {step.id} {step.questions} {number}"
 
 
-def deadline(run: Moves) -> None:
+def deadline(run: Board) -> None:
     """The run has begun: arm its deadline, if it has one."""
     limit_s = run.plan.deadline_s
     if limit_s is not None:
         run.arm(None, DEADLINE, run.state.t + limit_s, f"the run must be over within {show_duration(limit_s)}")
 
 
-def overdue(run: Moves) -> None:
+def overdue(run: Board) -> None:
     """The run's deadline has passed: start nothing new until somebody decides. What was sent goes on to its end."""
     state = run.state
     if state.finishing or state.outcome is not None or state.aborting is not None:

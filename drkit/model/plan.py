@@ -165,6 +165,11 @@ class Plan(BaseModel):
         """Whether it breaks anything on purpose."""
         return any(step.part == "inject" for step in self.steps)
 
+    @cached_property
+    def recovers(self) -> bool:
+        """A runbook is carried out: there is a recovery to measure. A plan that only breaks or heals has none."""
+        return any(step.part == "runbook" for step in self.steps)
+
     def step(self, id: str) -> PlanStep:
         """The step called `id`. KeyError if there is none."""
         return self._by_id[id]

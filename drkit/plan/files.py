@@ -12,7 +12,7 @@ from drkit.model.plan import PlanStep
 from drkit.plan.parts import Resolving
 from drkit.plan.project import Project, load_project
 from drkit.plan.reading import Loaded, LoadedScenario, in_order, read_any, read_runbook, read_scenario
-from drkit.plan.resolve import resolve_mistakes
+from drkit.plan.resolve import resolve_mistakes, resolved
 from drkit.plan.scenarios import check_scenario
 from drkit.plan.steps import Steps
 from drkit.plan.surroundings import Surroundings
@@ -101,7 +101,7 @@ def expanded(loaded: Loaded, environment: Environment | None, catalog: Catalog) 
     """
     resolving = Resolving(loaded, _around(loaded, environment, catalog))
     resolving.probes()
-    steps = Steps(loaded, resolving).resolve()
+    steps = resolved(Steps(loaded, resolving))
     if loaded.mistakes or resolving.mistakes:
         raise FileError(in_order([*loaded.mistakes, *resolving.mistakes]))
     return sorted(steps, key=lambda step: step.number)

@@ -7,35 +7,35 @@ where no one but a step can know the list, the plan holds what will be done for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from drkit.catalog import Entry, Gate
 from drkit.errors import Unobservable
 from drkit.model.plan import Join, PlanScope, PlanStep
 from drkit.model.runbook import RUNBOOK, StepSpec
 from drkit.model.values import Json
 from drkit.plan import bind, expressions, fanning
 from drkit.plan.hints import meant
-from drkit.plan.kinds import ANY, Kind, kind_of_fields, kind_of_value, why_not_assignable
+from drkit.plan.kinds import ANY, Kind, kind_of_value, why_not_assignable
 from drkit.plan.parameters import why_not
 from drkit.plan.parts import Resolving
-from drkit.plan.reading import Library, Loaded
+from drkit.plan.reading import Loaded
 from drkit.plan.references import Unclosed, look_up, whole
-from drkit.plan.risks import may_be_skipped
-from drkit.plan.surroundings import ListEntry, Surroundings, answer
+from drkit.plan.steps import Steps
+from drkit.plan.surroundings import ListEntry, Surroundings
 from drkit.plan.yaml import Where
 
-if TYPE_CHECKING:
-    from drkit.plan.steps import Steps
-
-Names = tuple[str, ...]
 _A_LIST = "for_each: [orders, users]"
 _NOT_OF_A_RUNBOOK = ("timeout", "verify", "hold", "retry")
 
 
-def unfold(steps: Steps, spec: StepSpec) -> list[PlanStep]:
+def unfolded(steps: Steps) -> list[PlanStep]:
+    """Every step of the file with all that it stands for, under the names they have in this file."""
+    steps.read()
+    return [step for spec in steps.specs for step in _unfold(steps, spec)]
+
+
+def _unfold(steps: Steps, spec: StepSpec) -> list[PlanStep]:
     """All steps that this one stands for, and itself at the end; just itself if it is an ordinary one."""
     where, needs = steps.at[spec.id], steps.needs[spec.id]
     if spec.for_each is None:
@@ -178,8 +178,8 @@ def _runbook(steps: Steps, spec: StepSpec, on: Resolving, id: str, needs: tuple[
         on.around.environment, on.around.catalog, on.around.source, on.around.target, on.around.mode,
         {**parameters, **later}, kinds,
     )  # fmt: skip
-    inside = type(steps)(_inheriting(nested, spec), Resolving(nested, around), within=(*steps.within, steps.name))
-    probes, found = inside.on.probes(), inside.unfolded()
+    inside = Steps(_inheriting(nested, spec), Resolving(nested, around), within=(*steps.within, steps.name))
+    probes, found = inside.on.probes(), unfolded(inside)
     on.mistakes += inside.on.mistakes
     scope = PlanScope(
         runbook=nested.runbook.metadata.name, digest=nested.digest, parameters=parameters, later=later, probes=probes
@@ -307,27 +307,3 @@ def _inheriting(nested: Loaded, spec: StepSpec) -> Loaded:
         nested.path, nested.digest, book, nested.document, nested.mistakes, nested.origin, nested.dropped,
         nested.library,
     )  # fmt: skip
-
-
-def kind_of(
-    spec: StepSpec, entry: Entry | None, library: Library, find: Callable[[str], Entry | None], within: Names = ()
-) -> Kind | str:
-    """What readers of a step read: its answer, those of a runbook's steps by name, or a list of these; or why not."""
-    if isinstance(entry, Gate):
-        return f"{spec.id} is a gate and observes nothing"
-    found = answer(entry) or ANY
-    name = spec.uses.removeprefix(RUNBOOK)
-    nested = library.found.get(name) if spec.uses.startswith(RUNBOOK) else None
-    if isinstance(nested, Loaded) and name not in within:
-        kinds = {
-            step.id: kind_of(step, _found(step, find), library, find, (*within, name)) for step in nested.runbook.steps
-        }  # fmt: skip
-        fields = {id: kind for id, kind in kinds.items() if isinstance(kind, Kind)}
-        found = kind_of_fields(fields, f"what {spec.uses} saw")
-    if spec.for_each is not None:
-        return Kind("list", item=found.maybe() if may_be_skipped(spec) else found)
-    return found.maybe() if may_be_skipped(spec) else found
-
-
-def _found(spec: StepSpec, find: Callable[[str], Entry | None]) -> Entry | None:
-    return None if spec.uses.startswith(RUNBOOK) else find(spec.uses)

@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from typing import Literal
 
 from drkit import __version__
-from drkit.catalog import Catalog
+from drkit.catalog import Action, Catalog
 from drkit.errors import FileError, Mistake, UsageError
 from drkit.model.environment import Environment
+from drkit.model.faults import CONSENT_ROLE
+from drkit.model.outline import outline
 from drkit.model.plan import Plan, PlanProbe, PlanScope, PlanStep
 from drkit.model.values import Json
 from drkit.plan import risks
 from drkit.plan.fanning import every
+from drkit.plan.graph import ancestors
 from drkit.plan.hints import listed, meant
+from drkit.plan.nesting import unfolded
 from drkit.plan.parameters import chosen
 from drkit.plan.parts import Resolving
 from drkit.plan.reading import Loaded, in_order
@@ -107,8 +111,41 @@ def _everything(
     loaded: Loaded, resolving: Resolving
 ) -> tuple[dict[str, PlanProbe], list[PlanStep], dict[str, PlanScope]]:
     """A runbook's probes and steps, resolved, and what the steps read; its other expressions, checked."""
-    probes, unfolding = resolving.probes(), Steps(loaded, resolving)
-    steps = unfolding.resolve()
+    probes, reader = resolving.probes(), Steps(loaded, resolving)
+    steps = resolved(reader)
     resolving.expression(loaded.runbook.decide, ("decide",))
     resolving.expression(loaded.runbook.recovered_when, ("recovered_when",))
-    return probes, steps, unfolding.scopes
+    return probes, steps, reader.scopes
+
+
+def resolved(reader: Steps) -> list[PlanStep]:
+    """All steps of a runbook, numbered as a plan shows them."""
+    found = unfolded(reader)
+    numbers = {place.id: number for number, place in enumerate(outline(step.id for step in found), 1)}
+    steps = [step.model_copy(update={"number": numbers[step.id]}) for step in found]
+    if reader.before is not None:
+        _guard(reader, list(every(steps)))
+    return steps
+
+
+def _guard(reader: Steps, steps: list[PlanStep]) -> None:
+    """Report what would promote although no fence is certain to be done, or break what needs a consent before."""
+    needing = [step.id for step in steps if _needs_consent(reader.on, step)]
+    rules = (
+        (risks.unguarded_promotions(steps), "promotes, and no fence is certain to be done before it",
+         "let it need a fence: no optional or skippable step may stand between them"),
+        (risks.unconsented(steps, needing), "breaks what takes two persons' consent, and nobody is asked before",
+         f"inject it from a scenario, or let it need gate.approve with role {CONSENT_ROLE} and approvals: 2"),
+    )  # fmt: skip
+    before = ancestors({step.id: step.needs for step in steps}) if any(found for found, _, _ in rules) else {}
+    for found, message, hint in rules:
+        for id in found:
+            if not {id, *before[id]} & reader.vague:
+                on, where = reader.places[id]
+                wrong = on.loaded.document.mistake((*where, "uses"), f"{id} {message}", hint)
+                reader.on.mistakes.append(wrong)
+
+
+def _needs_consent(on: Resolving, step: PlanStep) -> bool:
+    entry = on.around.catalog.find(step.uses)
+    return isinstance(entry, Action) and entry.why_consent(step.params) is not None

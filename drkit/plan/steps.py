@@ -1,16 +1,15 @@
-"""Resolve a runbook's steps: who needs whom, what each will do and where, and what must not be. Pure."""
+"""The steps of one runbook file: who needs whom, and what each will do and where. Pure."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from drkit.catalog import Action, Entry, Gate, Probe
-from drkit.model.faults import CONSENT_ROLE
-from drkit.model.outline import outline
+from drkit.catalog import Entry, Gate, Probe
 from drkit.model.plan import PlanScope, PlanStep
 from drkit.model.runbook import RUNBOOK, StepSpec
 from drkit.model.values import Json, parse_duration
-from drkit.plan import expressions, fanning, nesting, risks
+from drkit.plan import expressions, risks
+from drkit.plan.answers import kind_of
 from drkit.plan.bind import StepKind, later
 from drkit.plan.graph import ancestors, cycle, implied
 from drkit.plan.hints import meant
@@ -47,45 +46,14 @@ class Steps:
         self.before: dict[str, frozenset[str]] | None = None
         self.vague: set[str] = set()  # steps some of whose needs are mistaken: nothing is said about what they rest on
 
-    def resolve(self) -> list[PlanStep]:
-        """All of them, numbered as a plan shows them."""
-        found = self.unfolded()
-        numbers = {place.id: number for number, place in enumerate(outline(step.id for step in found), 1)}
-        steps = [step.model_copy(update={"number": numbers[step.id]}) for step in found]
-        if self.before is not None:
-            self._guard(list(fanning.every(steps)))
-        return steps
-
-    def unfolded(self) -> list[PlanStep]:
-        """Every step of the file with all that it stands for, under the names they have in this file."""
+    def read(self) -> None:
+        """Find out which steps there are, what they use, and who needs whom."""
         self._ids()
         self._graph()
         self.entries = {
             spec.id: None if spec.uses.startswith(RUNBOOK) else self.on.entry(spec.uses, (*self.at[spec.id], "uses"))
             for spec in self.specs
         }
-        return [step for spec in self.specs for step in nesting.unfold(self, spec)]
-
-    def _guard(self, steps: list[PlanStep]) -> None:
-        """Report what would promote although no fence is certain to be done, or break what needs a consent before."""
-        needing = [step.id for step in steps if self._needs_consent(step)]
-        rules = (
-            (risks.unguarded_promotions(steps), "promotes, and no fence is certain to be done before it",
-             "let it need a fence: no optional or skippable step may stand between them"),
-            (risks.unconsented(steps, needing), "breaks what takes two persons' consent, and nobody is asked before",
-             f"inject it from a scenario, or let it need gate.approve with role {CONSENT_ROLE} and approvals: 2"),
-        )  # fmt: skip
-        before = ancestors({step.id: step.needs for step in steps}) if any(found for found, _, _ in rules) else {}
-        for found, message, hint in rules:
-            for id in found:
-                if not {id, *before[id]} & self.vague:
-                    on, where = self.places[id]
-                    wrong = on.loaded.document.mistake((*where, "uses"), f"{id} {message}", hint)
-                    self.on.mistakes.append(wrong)
-
-    def _needs_consent(self, step: PlanStep) -> bool:
-        entry = self.on.around.catalog.find(step.uses)
-        return isinstance(entry, Action) and entry.why_consent(step.params) is not None
 
     def _ids(self) -> None:
         for index, spec in enumerate(self.loaded.runbook.steps):
@@ -217,7 +185,7 @@ class Steps:
                     return "a step cannot read its own answer here; in verify it is `now`"
                 return f"{step} need not have ended by then; add {step} to needs"
             spec = next(spec for spec in self.specs if spec.id == step)
-            return nesting.kind_of(spec, self.entries[step], self.loaded.library, self.on.around.catalog.find)
+            return kind_of(spec, self.entries[step], self.loaded.library, self.on.around.catalog.find)
 
         return kind
 

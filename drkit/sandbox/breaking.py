@@ -7,15 +7,13 @@ zones and links with it; what was broken here stays so when only the region is r
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drkit.errors import DrkitError
 from drkit.sandbox.lapses import Lapses
 from drkit.sandbox.layout import REGIONS, zones
 from drkit.sandbox.processes import Process, kill_all, of_world, wait_gone
-
-if TYPE_CHECKING:
-    from drkit.sandbox.supervisor import Supervisor
+from drkit.sandbox.supervisor import Supervisor
 
 
 class Breaking:

@@ -24,16 +24,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drkit.errors import DrkitError
+from drkit.sandbox.breaking import Breaking
 from drkit.sandbox.layout import OUTSIDE, REGIONS, address, hosts, other, zones
 from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
 from drkit.sandbox.parts._holders import Holders, clock
 from drkit.sandbox.processes import wait_gone
-
-if TYPE_CHECKING:
-    from drkit.sandbox.supervisor import Supervisor
+from drkit.sandbox.supervisor import Supervisor
 
 _SIGNALS = ("SIGKILL", "SIGSTOP", "SIGCONT", "SIGTERM")
 
@@ -51,6 +50,7 @@ class Control:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
+        self._breaking = Breaking(supervisor)
         self._changing = asyncio.Lock()
         self._holders = Holders(supervisor.folders.state("control.holder"))
 
@@ -79,13 +79,13 @@ class Control:
                 case "POST", ["restore"]:
                     return answer(await self.restore(_region(body)))
                 case "POST", ["zones", zone, "down"]:
-                    return answer(await self.supervisor.breaking.zone_down(zone, _lease_s(body), body.get("meta")))
+                    return answer(await self._breaking.zone_down(zone, _lease_s(body), body.get("meta")))
                 case "POST", ["zones", zone, "up"]:
-                    return answer(await self.supervisor.breaking.zone_back(zone))
+                    return answer(await self._breaking.zone_back(zone))
                 case "POST", ["links", name, "down"]:
-                    return answer(await self.supervisor.breaking.link_down(name, _lease_s(body), body.get("meta")))
+                    return answer(await self._breaking.link_down(name, _lease_s(body), body.get("meta")))
                 case "POST", ["links", name, "up"]:
-                    return answer(await self.supervisor.breaking.link_back(name))
+                    return answer(await self._breaking.link_back(name))
                 case "POST", ["links", name]:
                     return answer(await self.change_link(name, body))
                 case "POST", ["links", name, "slow" | "over" as verb]:
@@ -121,7 +121,7 @@ class Control:
                 zone: [self.supervisor.parts[host].running for host in hosts if host in self.supervisor.parts]
                 for region in REGIONS for zone, hosts in zones(region).items()
             },
-            "down": sorted([*self.supervisor.breaking.zones, *self.supervisor.breaking.links]),
+            "down": sorted([*self._breaking.zones, *self._breaking.links]),
             "clock": clock(),
         }  # fmt: skip
 
@@ -131,7 +131,7 @@ class Control:
         troubles = await self._troubles("GET", "troubles")
         return [
             *(one for one in shown if one is not None),
-            *self.supervisor.breaking.faults(),
+            *self._breaking.faults(),
             *({"state": "injected", "expires_in_s": one["expires_in_s"], **one["meta"]} for one in troubles),
         ]
 
@@ -169,10 +169,10 @@ class Control:
             for link in supervisor.links_of(region):
                 # The replication link ends in both regions: it stays cut while the other one is dark.
                 held = link.name == "replication" and other(region) in supervisor.outages
-                if not held and link.name not in supervisor.breaking.links:
+                if not held and link.name not in self._breaking.links:
                     await link.mend()
             supervisor.outages.over(region)
-            dark = supervisor.breaking.dark()
+            dark = self._breaking.dark()
             down = [part for part in supervisor.parts.values() if part.site == region and not part.running]
             names = [part.name for part in down if part.name not in dark]
             changes: dict[str, dict[str, Any]] = {

@@ -21,8 +21,7 @@ from typing import Any
 
 from drkit.errors import DrkitError
 from drkit.sandbox.links import Endpoint
-from drkit.sandbox.parts import set_parent_death_signal
-from drkit.sandbox.processes import remove_shared_memory
+from drkit.sandbox.processes import remove_shared_memory, set_parent_death_signal
 
 NOBODY = 65534
 SOCKET_PORT = 5432

@@ -22,8 +22,10 @@ WORLD_VARIABLE = "DRKIT_SANDBOX_WORLD"
 SITE_VARIABLE = "DRKIT_SANDBOX_SITE"
 HOST_VARIABLE = "DRKIT_SANDBOX_HOST"
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _IPC_RMID = 0
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +151,16 @@ def wait_gone(processes: Iterable[Process], within_s: float) -> list[Process]:
     return left
 
 
+def set_parent_death_signal(number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send us this signal when the thread that started us ends. Raises OSError."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+
+
 def become_subreaper() -> None:
     """Orphans below us become our children, so that they can be found and reaped. Raises DrkitError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise DrkitError(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}")
 
 
@@ -164,6 +172,5 @@ def remove_shared_memory(key: int, segment: int, creator: int) -> bool:
     for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
         fields = line.split()
         if (int(fields[0]), int(fields[1]), int(fields[4])) == (key, segment, creator):
-            libc = ctypes.CDLL(None, use_errno=True)
-            return bool(libc.shmctl(segment, _IPC_RMID, None) == 0)
+            return bool(_libc.shmctl(segment, _IPC_RMID, None) == 0)
     return False

@@ -22,7 +22,6 @@ from typing import Any
 
 from drkit.errors import DrkitError
 from drkit.sandbox import postgres
-from drkit.sandbox.breaking import Breaking
 from drkit.sandbox.lapses import Lapse, Lapses
 from drkit.sandbox.layout import REGIONS, Folders
 from drkit.sandbox.links import Endpoint, Link, bind
@@ -68,7 +67,6 @@ class Supervisor:
         self.parts: dict[str, Part] = {}
         self.links: dict[str, Link] = {}
         self.outages = Lapses()
-        self.breaking = Breaking(self)
         self.slowness = Slowness(self.links)
         self._reserved: list[socket.socket] = []
         self.stopping = asyncio.Event()

@@ -7,26 +7,16 @@ It ends within a second of SIGTERM, and at once when the process that started it
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from drkit.sandbox.processes import set_parent_death_signal
+
 PARENT_VARIABLE = "DRKIT_PART_PARENT"
 """Environment variable with the pid of whoever starts parts; see `die_with_parent`."""
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def set_parent_death_signal(number: int = signal.SIGKILL) -> None:
-    """Ask the kernel to send us this signal when the thread that started us ends. Raises OSError."""
-    if _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
 
 
 def die_with_parent() -> None:

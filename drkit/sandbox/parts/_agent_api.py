@@ -14,17 +14,15 @@ Whatever is changed may carry a `permit` (see `_holders`); 412: who sent it hold
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drkit.errors import DrkitError
 from drkit.sandbox import postgres
 from drkit.sandbox.links import Endpoint
+from drkit.sandbox.parts._agent import Agent
 from drkit.sandbox.parts._aio import Answer, Message, answer
 from drkit.sandbox.parts._holders import Holders, clock
 from drkit.sandbox.parts._lease import boot_time, log
-
-if TYPE_CHECKING:
-    from drkit.sandbox.parts.agent import Agent
 
 
 class AgentApi:
@@ -73,7 +71,7 @@ class AgentApi:
             if agent.server.standby_signal.exists():
                 agent.memory.lapse()
             raise
-        agent.keeper.wake()
+        agent.looked_for.set()
         deadline = boot_time() + agent.acquire_within_s + 1
         while not agent.may_write:
             if agent.process is None or boot_time() > deadline:

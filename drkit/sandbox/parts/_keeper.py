@@ -12,12 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
 
+from drkit.sandbox.parts._agent import Agent
 from drkit.sandbox.parts._lease import Refusal, boot_time, log
-
-if TYPE_CHECKING:
-    from drkit.sandbox.parts.agent import Agent
 
 
 class Keeper:
@@ -25,12 +22,7 @@ class Keeper:
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self._wake = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
-
-    def wake(self) -> None:
-        """Look at once whether a lease is needed."""
-        self._wake.set()
 
     async def look(self) -> None:
         """Know the epoch to go on from, and since when nobody answers, should it come to an override."""
@@ -45,8 +37,8 @@ class Keeper:
         agent = self.agent
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), agent.term_s / 6)
-            self._wake.clear()
+                await asyncio.wait_for(agent.looked_for.wait(), agent.term_s / 6)
+            agent.looked_for.clear()
             agent.keep(False)  # notices a promotion that no client has made us notice
             if agent.process is None or agent.memory.fenced is not None:
                 await self._report_the_end()

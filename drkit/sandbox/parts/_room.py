@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from drkit.sandbox.parts import set_parent_death_signal
+from drkit.sandbox.processes import set_parent_death_signal
 
 _KINDS = {"mount-ns": ("mnt",), "netns": ("mnt", "net")}
 _FLAGS = {"mnt": "--mount", "net": "--net"}

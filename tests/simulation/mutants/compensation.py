@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from drkit.engine import compensation, undoing
+from drkit.engine.lineage import ancestors
 from drkit.engine.state import Status
 from simulation.mutants.mutant import Patch, mutant
 
@@ -17,7 +18,7 @@ def compensate_forward() -> Sequence[Patch]:
     def forward(now: Any, *, to: str | None = None) -> list[Any]:
         undone = {s.id: compensation._compensation(s) for s in compensation.changed(now, to=to) if s.undo}
         for step in now.steps.values():
-            before = [undone[id] for id in compensation.ancestors(now, step) if id in undone]
+            before = [undone[id] for id in ancestors(now, step) if id in undone]
             if step.id in undone:
                 undone[step.id].missing = len(before)
                 for earlier in before:

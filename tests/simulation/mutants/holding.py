@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drkit.engine import fold, moves, timers
+from drkit.engine import board, fold, moves, timers
 from drkit.model import events as e
 from simulation.mutants.mutant import Handler, Patch, mutant
 
@@ -17,7 +17,7 @@ def ignore_the_pause() -> Sequence[Patch]:
     def refresh(self: Any) -> None:
         self._open = self.state.began_t is not None and self.state.outcome is None and not self.state.lease_lost
 
-    return [(moves.Moves, "refresh", refresh)]
+    return [(board.Board, "refresh", refresh)]
 
 
 @mutant
