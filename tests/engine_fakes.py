@@ -20,6 +20,7 @@ from drkit.engine.driver import Driver, in_place
 from drkit.engine.executor import Executor
 from drkit.engine.fold import Run, replay
 from drkit.engine.memory import MemoryInbox, MemoryStore
+from drkit.engine.scene import Scene
 from drkit.engine.state import RunState
 from drkit.errors import OutcomeUnknown, StepFailed, Unobservable, Unreachable
 from drkit.model import events as e
@@ -285,10 +286,8 @@ class Engine:
         rows = list(self.store.read())
         run = replay(rows) if rows else Run(self.plan)
         providers = Providers(ENVIRONMENT, NoSecrets(), {World: self.world})
-        executor = Executor(
-            self.plan, self.catalog, providers, NoSecrets(), self.clock, run="k7qd", lease=self.lease,
-            log=self.log.append,
-        )  # fmt: skip
+        scene = Scene(self.plan, self.catalog, providers, NoSecrets(), self.clock, "k7qd", lease=self.lease)
+        executor = Executor(scene, log=self.log.append)
         return Driver(
             run, self.store, self.inbox, executor, self.clock, head=rows[-1].hash if rows else e.GENESIS,
             lease=self.lease, copier=self.copier, secrets=NoSecrets(), stay=stay,

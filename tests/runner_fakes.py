@@ -23,8 +23,9 @@ from drkit.engine.fold import replay
 from drkit.engine.identity import login
 from drkit.engine.journal import read_rows
 from drkit.engine.lease import claim_key
-from drkit.engine.runner import Means, Spawned, carry_out, spawn, wait_for_go
+from drkit.engine.runner import Means, carry_out
 from drkit.engine.runs import Request, RunFolder
+from drkit.engine.spawning import Spawned, spawn, wait_for_go
 from drkit.engine.state import RunState
 from drkit.errors import DrkitError
 from drkit.model.environment import Environment, Person, Site

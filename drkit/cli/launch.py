@@ -14,8 +14,8 @@ from drkit.errors import DrkitError, Exit, UsageError
 
 if TYPE_CHECKING:
     from drkit.cli.seen import Seen
-    from drkit.engine.runner import Spawned
     from drkit.engine.runs import Request, RunFolder, Start
+    from drkit.engine.spawning import Spawned
 
 #: A runner that has not written its first event by then has not begun.
 BEGINS_WITHIN_S = 60.0
@@ -66,10 +66,10 @@ def waiting(*, foreground: bool, needed: bool = True, run: str | None = None) ->
 
 def spawn(folder: RunFolder, *, at_once: bool = False) -> Spawned:
     """Start a runner for this folder. UsageError if no process can be started."""
-    from drkit.engine import runner
+    from drkit.engine import spawning
 
     try:
-        return runner.spawn(folder, [sys.executable, "-m", "drkit.cli", "_runner", str(folder.path)], at_once=at_once)
+        return spawning.spawn(folder, [sys.executable, "-m", "drkit.cli", "_runner", str(folder.path)], at_once=at_once)
     except OSError as error:
         raise UsageError(f"no runner can be started: {error.strerror}") from error
 
@@ -169,7 +169,7 @@ def in_process(settings: Settings, folder: RunFolder) -> Exit:
 
 def _begun(settings: Settings, seen: Seen, after: int) -> Exit:
     from drkit.engine.journal import Tail
-    from drkit.engine.runner import failure
+    from drkit.engine.outcome import failure
 
     deadline = time.monotonic() + BEGINS_WITHIN_S
     run = seen.folder.id

@@ -26,11 +26,11 @@ def run(folder: Annotated[Path, typer.Argument()]) -> None:
     from drkit.cli import compose
     from drkit.engine import runner
     from drkit.engine.runs import RunFolder
-    from drkit.engine.spawning import collect_rarely
+    from drkit.engine.spawning import collect_rarely, wait_for_go
 
     # Loaded while whoever spawned us is still planning; SDKs follow when they are used.
     runs = RunFolder(folder)
-    if not runner.wait_for_go():
+    if not wait_for_go():
         runs.discard()  # nobody confirmed: nothing has begun, and nothing is left
         return
     collect_rarely()

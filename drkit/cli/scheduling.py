@@ -165,9 +165,9 @@ class Starter:
 
     def failure(self, run: str) -> DrkitError | None:
         """What its runner said when it could not begin."""
-        from drkit.engine import runner
+        from drkit.engine.outcome import failure
 
-        return runner.failure(_folder(run))
+        return failure(_folder(run))
 
     def _seen_soon(self, run: str) -> bool:
         deadline = time.monotonic() + SEEN_WITHIN_S

@@ -159,7 +159,7 @@ class Viewer:
         return Exit.SIGINT if stopped else exit_code(self.seen)
 
     def _never_began(self) -> DrkitError:
-        from drkit.engine.runner import failure
+        from drkit.engine.outcome import failure
 
         run = self.seen.folder.id
         said = failure(self.seen.folder) if self.after is not None else None

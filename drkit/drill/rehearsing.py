@@ -25,6 +25,7 @@ from drkit.engine.driver import Driver
 from drkit.engine.executor import Executor, Report
 from drkit.engine.fold import Run, replay
 from drkit.engine.memory import MemoryStore
+from drkit.engine.scene import Scene
 from drkit.engine.simulated import Chance, JsonExecutor, SeededInbox, VirtualClock, simulate
 from drkit.engine.state import RunState
 from drkit.errors import Refused
@@ -203,7 +204,7 @@ class _Rehearsal:
         for fact in facts:
             inbox.put(fact)
         providers = Providers(TWO_REGIONS, secrets, {World: self._world})
-        executor = Executor(plan, self._stage.catalog, providers, secrets, clock, run=RUN, drill=True)
+        executor = Executor(Scene(plan, self._stage.catalog, providers, secrets, clock, RUN, drill=True))
         driver = Driver(
             replay(kept) if kept else Run(plan), self._store, inbox, _Moments(executor, plan, self._trouble), clock,
             head=kept[-1].hash if kept else e.GENESIS, stay=False, in_thread=self._commit,

@@ -11,19 +11,17 @@ from typing import Any
 
 import anyio
 
-from drkit.catalog import Action, Catalog, Gate, Probe
-from drkit.context import Providers, Secrets
+from drkit.catalog import Action, Gate, Probe
 from drkit.engine import looking, sending, undoing
 from drkit.engine.gates import shown_hash
 from drkit.engine.jobs import Job, attempt_of
-from drkit.engine.scene import CannotStart, Evaluate, Scene, evaluate_expression, validated
+from drkit.engine.scene import CannotStart, Scene, validated
 from drkit.engine.watching import Sight, watch
 from drkit.model import events as e
 from drkit.model.events import Command, Fact
 from drkit.model.observation import State
 from drkit.model.params import Params
-from drkit.model.plan import Plan, PlanStep
-from drkit.model.ports import Clock, Lease
+from drkit.model.plan import PlanStep
 from drkit.model.values import Json
 
 Report = Callable[[Fact], None]
@@ -32,27 +30,9 @@ Report = Callable[[Fact], None]
 class Executor:
     """Carries out commands for one run. Reached through `carry_out` only."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        catalog: Catalog,
-        providers: Providers,
-        secrets: Secrets,
-        clock: Clock,
-        *,
-        run: str,
-        drill: bool = False,
-        lease: Lease | None = None,
-        fencing_token: int = 0,
-        evaluate: Evaluate = evaluate_expression,
-        log: Callable[[str], None] = lambda line: None,
-    ) -> None:
+    def __init__(self, scene: Scene, *, log: Callable[[str], None] = lambda line: None) -> None:
         """`log` receives redacted lines for the run's log: what actions found out, and tracebacks' last words."""
-        self._scene = Scene(
-            plan, catalog, providers, secrets, clock, run=run, drill=drill, lease=lease, fencing_token=fencing_token,
-            evaluate=evaluate,
-        )  # fmt: skip
-        self._plan, self._catalog, self._clock, self._secrets, self._log = plan, catalog, clock, secrets, log
+        self._scene, self._log = scene, log
         self._looked_up: dict[str, tuple[dict[str, Json], Params]] = {}  # of steps whose intent is being recorded
         self._verbs: dict[str, Callable[[Job], Awaitable[Fact]]] = {
             "prepare": self._prepare, "apply": self._apply, "observe": self._observe,
@@ -95,12 +75,12 @@ class Executor:
         if args.get("broken"):
             raise CannotStart(str(args["broken"]))
         step = self._step(command)
-        entry = self._catalog.entry(step.uses)
+        entry = self._scene.catalog.entry(step.uses)
         if isinstance(entry, Gate):
             raise CannotStart(f"{step.uses} is an approval, not something to carry out")
         attempt = attempt_of(command)
         ctx = self._scene.context(step.id, attempt, args.get("overrides"), tell=report)
-        deadline = self._clock.monotonic() + step.timeout_s
+        deadline = self._scene.clock.monotonic() + step.timeout_s
         return Job(command, step, entry, self._params(step, entry, args["params"]), attempt, ctx, deadline)
 
     def _params(self, step: PlanStep, entry: Probe[Any, Any] | Action[Any, Any], given: Json) -> Params:
@@ -111,7 +91,7 @@ class Executor:
     def _step(self, command: Command) -> PlanStep:
         """The step it is about; those that are not in the plan come with the command."""
         own = command.args.get("as")
-        return PlanStep.model_validate(own) if own is not None else self._plan.step(command.step or "")
+        return PlanStep.model_validate(own) if own is not None else self._scene.plan.step(command.step or "")
 
     async def _decide(self, command: Command) -> Fact:
         """Whether a nested runbook is needed."""
@@ -126,7 +106,7 @@ class Executor:
         if unneeded is not None:
             return unneeded
         guard = job.command.args.get("guard")
-        settle_s = undoing.settle_s(self._catalog, guard) if isinstance(guard, dict) else 0.0
+        settle_s = undoing.settle_s(self._scene.catalog, guard) if isinstance(guard, dict) else 0.0
         sight = await looking.first_look(self._scene, job, settle_s)
         if sight.look is None:
             error = f"could not be observed before anything was sent: {sight.why}"
@@ -134,7 +114,7 @@ class Executor:
         if isinstance(guard, dict) and sight.state is not State.HOLDS:
             present = await undoing.compare(self._scene, job.ctx, guard, job.step.timeout_s)
             if present.as_before and settle_s:
-                await self._clock.sleep(settle_s)
+                await self._scene.clock.sleep(settle_s)
                 present = await undoing.compare(self._scene, job.ctx, guard, job.step.timeout_s)
             if present.as_before:
                 return e.AlreadySo(step=job.step.id, params=job.plain, seen=sight.look)
@@ -144,7 +124,7 @@ class Executor:
             return e.AlreadySo(step=job.step.id, params=job.plain, seen=sight.look)
         if job.command.args.get("doubtful") and job.action.repeat == "ask":
             return self._doubted(job, sight)
-        undo = undoing.undo_of(self._catalog, job.action, job.params, sight.observation, None)
+        undo = undoing.undo_of(self._scene.catalog, job.action, job.params, sight.observation, None)
         plain = job.plain
         self._looked_up[job.step.id] = plain, job.params
         return e.Prepared(step=job.step.id, attempt=job.attempt, params=plain, before=sight.look, undo=undo)
@@ -174,8 +154,8 @@ class Executor:
         if unneeded is not None:
             return unneeded
         end = await watch(
-            lambda within_s: looking.look(self._scene, job, probe, None, None, within_s), self._clock,
-            deadline=self._clock.monotonic() if job.once else job.deadline, poll_s=job.step.poll_s,
+            lambda within_s: looking.look(self._scene, job, probe, None, None, within_s), self._scene.clock,
+            deadline=self._scene.clock.monotonic() if job.once else job.deadline, poll_s=job.step.poll_s,
             hold_s=0.0 if job.once else job.step.hold_s,
         )  # fmt: skip
         self._write_down(job)
@@ -203,7 +183,7 @@ class Executor:
 
     def _write_down(self, job: Job) -> None:
         for key, text in job.ctx.scratch.items():
-            self._log(self._secrets.redact(f"{job.step.id} attempt {job.attempt}: {key}: {text}"))
+            self._log(self._scene.secrets.redact(f"{job.step.id} attempt {job.attempt}: {key}: {text}"))
 
 
 def _answer(command: Command) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from drkit.errors import JournalError
 from drkit.model import events as e
 from drkit.model.events import Fact
 from drkit.model.observation import Verdict
-from drkit.model.plan import Plan
 
 LOOK_EVERY_S: Final = 0.5
 LEVER_EVERY_S: Final = 2.0
@@ -34,9 +33,9 @@ class Guard:
     """Watches one run. `lever` says why all chaos is to stop (None: it is not); it is asked in a thread."""
 
     def __init__(
-        self, plan: Plan, scene: Scene, state: RunState, put: Callable[[Fact], None], lever: Callable[[], str | None]
+        self, scene: Scene, state: RunState, put: Callable[[Fact], None], lever: Callable[[], str | None]
     ) -> None:
-        self._plan, self._scene, self._state, self._put, self._lever = plan, scene, state, put, lever
+        self._scene, self._state, self._put, self._lever = scene, state, put, lever
         self._deviated: set[str] = set()
 
     async def run(self) -> None:
@@ -64,7 +63,7 @@ class Guard:
 
     async def why_stop(self) -> tuple[str, str] | None:
         """What the scenario says must stop the run, if it is so now or cannot be told; and why."""
-        for text in self._plan.stop_when:
+        for text in self._scene.plan.stop_when:
             answer = await self._scene.answer(text, self._scene.context("guard", 1), args={})
             if answer.verdict is Verdict.PASS:
                 return "stop_when", f"stop_when: {text}: {answer.reason}"
@@ -73,7 +72,7 @@ class Guard:
         return None
 
     async def _look_at_steady_state(self) -> None:
-        for text in self._plan.steady:
+        for text in self._scene.plan.steady:
             if text in self._deviated:
                 continue
             answer = await self._scene.answer(text, self._scene.context("guard", 1), args={})

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 
 from drkit.catalog import Catalog
 from drkit.context import Providers, Secrets
+from drkit.engine import outcome
 from drkit.engine.clock import SystemClock
 from drkit.engine.closing import ClosingInbox, attach
 from drkit.engine.copy import Extent, JournalCopier, extent, hash_at, put_request, reconcile
@@ -34,17 +35,13 @@ from drkit.engine.lease import LONGEST_CALL_S, EnvironmentLease
 from drkit.engine.news import Heard, heard
 from drkit.engine.orders import OrderDesk, identity
 from drkit.engine.runs import Request, RunFolder, Start
-from drkit.engine.scene import Scene, evaluate_expression
-from drkit.engine.spawning import Spawned, spawn, wait_for_go
-from drkit.engine.state import RunState, Status
+from drkit.engine.scene import Scene
+from drkit.engine.state import RunState
 from drkit.errors import DrkitError, Exit, JournalError, PreflightFailed, Refused
 from drkit.model import events as e
 from drkit.model.events import Fact, Row
 from drkit.model.plan import Plan
 from drkit.model.ports import Holder, Objects, Teller
-from drkit.model.values import Json
-
-__all__ = ["Means", "Spawned", "carry_out", "failure", "spawn", "wait_for_go"]
 
 _COPY_LEFT_S: Final = 5.0
 _CLOSE_S: Final = 5.0
@@ -77,7 +74,7 @@ async def carry_out(folder: RunFolder, means: Means, *, stay: bool = True) -> Ex
     """Carry a run out, from its request or from where its journal ends; the exit code, also in `exit.json`.
 
     `stay`: while it is paused or waits for people, wait with it. DrkitError (Locked, Refused, JournalError, …) if it
-    could not begin: this process has touched nothing, and `failure` tells others why.
+    could not begin: this process has touched nothing, and `outcome.failure` tells others why.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -94,22 +91,11 @@ async def carry_out(folder: RunFolder, means: Means, *, stay: bool = True) -> Ex
             try:
                 return await _Runner(folder, means, stay, store, run).run()
             except DrkitError as error:
-                folder.end({"exit": int(error.exit_code), "outcome": None, "error": _as_json(error)})
+                outcome.could_not_begin(folder, error)
                 raise
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
             await means.providers.aclose()
-
-
-def failure(folder: RunFolder) -> DrkitError | None:
-    """Why the last runner could not begin, as it said it; None if it did, or was killed before it could."""
-    ended = folder.ended() or {}
-    said = ended.get("error")
-    if said is None:
-        return None
-    error = DrkitError(said["message"], hint=said["hint"], state=said["state"], code=said["code"])
-    error.exit_code = Exit(ended["exit"])
-    return error
 
 
 class _Runner:
@@ -143,7 +129,7 @@ class _Runner:
                     self._say(f"not everybody was told: {left}")
                 telling.cancel_scope.cancel()
         except ExceptionGroup as group:
-            raise _said(group) or group from group.exceptions[0]
+            raise outcome.known(group) or group from group.exceptions[0]
         return code
 
     async def _tell(self, teller: Teller) -> None:
@@ -243,10 +229,11 @@ class _Runner:
     async def _carry(self, inbox: ThreadInbox, token: int, copier: JournalCopier) -> None:
         """Until the run has ended, or rests and is not to be stayed with."""
         request, run = self.request, self.fold
-        executor = Executor(
-            run.state.plan, self.means.catalog, self.means.providers, self.means.secrets, self.clock,
-            run=request.run, drill=request.drill, lease=self.lease, fencing_token=token, log=self._say,
+        scene = Scene(
+            run.state.plan, self.means.catalog, self.means.providers, self.means.secrets, self.clock, request.run,
+            drill=request.drill, lease=self.lease, fencing_token=token,
         )  # fmt: skip
+        executor = Executor(scene, log=self._say)
         desk = OrderDesk(self.folder, request.environment.people, inbox, trouble=lambda: driver.trouble)
 
         def saw(rows: Sequence[Row]) -> None:
@@ -269,18 +256,10 @@ class _Runner:
             tasks.start_soon(attach, self.means, inbox)
             tasks.start_soon(self._file_papers)
             if request.drill and run.state.plan.injects:
-                tasks.start_soon(self._guard(token, inbox).run)
+                tasks.start_soon(Guard(scene, run.state, inbox.put, self.means.lever).run)
             await driver.run()
             desk.close(f"run {request.run} has ended" if run.state.outcome else "its runner ends; the run is paused")
             tasks.cancel_scope.cancel()
-
-    def _guard(self, token: int, inbox: ThreadInbox) -> Guard:
-        means, plan = self.means, self.fold.state.plan
-        scene = Scene(
-            plan, means.catalog, means.providers, means.secrets, self.clock, run=self.request.run, drill=True,
-            lease=self.lease, fencing_token=token, evaluate=evaluate_expression,
-        )  # fmt: skip
-        return Guard(plan, scene, self.fold.state, inbox.put, means.lever)
 
     async def _file_papers(self) -> None:
         def put() -> None:
@@ -320,15 +299,12 @@ class _Runner:
 
     async def _end(self) -> Exit:
         state, store = self.fold.state, self.store
-        code = _exit_of(state)
+        code = outcome.exit_of(state, self.signalled)
         if state.outcome is not None:
             judged = await anyio.to_thread.run_sync(self._judged, state)
             code = judged if judged is not None and code is Exit.DONE else code
-        elif self.signalled is not None:
-            code = Exit.SIGINT if self.signalled == signal.SIGINT else Exit.SIGTERM
-        ended: dict[str, Any] = {"exit": int(code), "outcome": state.outcome, "why": state.why, "error": None}
         try:
-            self.folder.end(ended | {"head": store.head, "events": store.seq})
+            self.folder.end(outcome.ended(state, code, head=store.head, events=store.seq))
         except OSError as error:
             self._say(f"exit.json could not be written ({error.strerror}); the journal is complete")
         return code
@@ -369,14 +345,6 @@ def _fold_of(store: SqliteStore, folder: RunFolder) -> Heard:
     return run
 
 
-def _said(group: BaseExceptionGroup[BaseException]) -> DrkitError | None:
-    """The one error that drkit knows among those of a task group, if they are all of that kind."""
-    matched, rest = group.split(DrkitError)
-    while isinstance(matched, BaseExceptionGroup):
-        matched = matched.exceptions[0]  # type: ignore[assignment]
-    return matched if rest is None and isinstance(matched, DrkitError) else None
-
-
 def _orders(start: Start | None) -> list[Fact]:
     return [Fact.from_json({**order, "t": 0.0}) for order in start.orders] if start else []
 
@@ -384,16 +352,3 @@ def _orders(start: Start | None) -> list[Fact]:
 def _longest(plan: Plan) -> float:
     """How long a call of this plan may last: what a rival waits for on top of the term."""
     return max([LONGEST_CALL_S, *(step.timeout_s for step in plan.steps if step.kind == "action")])
-
-
-def _exit_of(state: RunState) -> Exit:
-    if state.outcome is not None:
-        return {"done": Exit.DONE, "rolled_back": Exit.ROLLED_BACK}.get(state.outcome, Exit.FAILED)
-    if state.having(Status.UNCERTAIN):
-        return Exit.UNKNOWN
-    return Exit.WAITING if state.phase == "waiting" else Exit.FAILED
-
-
-def _as_json(error: DrkitError) -> dict[str, Any]:
-    said: dict[str, Json] = {"code": error.code, "message": error.message, "hint": error.hint, "state": error.state}
-    return said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -50,27 +51,22 @@ def evaluate_expression(text: str, scope: Mapping[str, Any]) -> Answer:
     return evaluate(text, scope)
 
 
+@dataclass(frozen=True)
 class Scene:
     """One run's surroundings."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        catalog: Catalog,
-        providers: Providers,
-        secrets: Secrets,
-        clock: Clock,
-        *,
-        run: str,
-        drill: bool,
-        lease: Lease | None,
-        fencing_token: int,
-        evaluate: Evaluate,
-    ) -> None:
-        self.plan, self.catalog, self.providers, self.secrets, self.clock = plan, catalog, providers, secrets, clock
-        self.run, self.drill, self.lease, self.fencing_token = run, drill, lease, fencing_token
-        self.origin = socket.gethostname()
-        self._evaluate = evaluate
+    plan: Plan
+    catalog: Catalog
+    providers: Providers
+    secrets: Secrets
+    clock: Clock
+    run: str
+    drill: bool = False
+    lease: Lease | None = None
+    fencing_token: int = 0
+    evaluate: Evaluate = evaluate_expression
+    origin: str = field(default_factory=socket.gethostname)
+    """Who looks."""
 
     def context(
         self, step: str, attempt: int, overrides: Json = None, *, tell: Callable[[Fact], None] = lambda fact: None
@@ -108,7 +104,7 @@ class Scene:
             now=now,
             before=before,
         )
-        return self._evaluate(text, scope | own if isinstance(own, dict) else scope)
+        return self.evaluate(text, scope | own if isinstance(own, dict) else scope)
 
     async def _probes(self, text: str, ctx: Context, known: Mapping[str, PlanProbe]) -> dict[str, Json]:
         seen: dict[str, Json] = {}

@@ -37,6 +37,7 @@ from drkit.engine.fold import Run
 from drkit.engine.inbox import ThreadInbox
 from drkit.engine.journal import SqliteStore
 from drkit.engine.lease import EnvironmentLease
+from drkit.engine.scene import Scene
 from drkit.engine.spawning import collect_rarely
 from drkit.model import events as e
 from drkit.model.environment import Environment, Site
@@ -89,13 +90,20 @@ class Bed:
                     if "copy" in self._features
                     else None
                 )
-                executor = Executor(
+                scene = Scene(
                     run.state.plan, self._catalog,
                     Providers(self._environment, self._secrets, {Bench: Bench(self.check)}), self._secrets,
-                    self._clock, run="bench", lease=lease, fencing_token=0 if lease is None else lease.token,
+                    self._clock, "bench", lease=lease, fencing_token=0 if lease is None else lease.token,
                 )  # fmt: skip
                 driver = Driver(
-                    run, self.store, inbox, executor, self._clock, lease=lease, copier=copier, secrets=self._secrets
+                    run,
+                    self.store,
+                    inbox,
+                    Executor(scene),
+                    self._clock,
+                    lease=lease,
+                    copier=copier,
+                    secrets=self._secrets,
                 )
                 async with anyio.create_task_group() as tasks:
                     if copier is not None:

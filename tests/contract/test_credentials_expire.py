@@ -16,8 +16,8 @@ from runner_fakes import asked, environment, kinds, started, state, step, stop, 
 from drkit.cli.compose import reach
 from drkit.cli.credentials import lives
 from drkit.engine import orders
-from drkit.engine.runner import Spawned
 from drkit.engine.runs import RunFolder
+from drkit.engine.spawning import Spawned
 from drkit.engine.state import Status
 from drkit.errors import JournalError, OutcomeUnknown, Unreachable
 from drkit.model.environment import Environment, SecretRef, Site

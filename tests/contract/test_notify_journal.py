@@ -14,8 +14,8 @@ from runner_fakes import asked, environment, kill, kinds, started, state, step, 
 from drkit.engine import orders
 from drkit.engine.journal import read_rows
 from drkit.engine.news import heard
-from drkit.engine.runner import Spawned
 from drkit.engine.runs import RunFolder
+from drkit.engine.spawning import Spawned
 from drkit.model.environment import Environment, Sink
 from drkit.model.events import Answered
 from drkit.model.runbook import Retry

@@ -23,6 +23,7 @@ from drkit.engine.driver import Driver
 from drkit.engine.executor import Executor
 from drkit.engine.fold import Run
 from drkit.engine.memory import MemoryInbox, MemoryStore
+from drkit.engine.scene import Scene
 from drkit.engine.state import RunState
 from drkit.model import events as e
 from drkit.model.environment import Environment, Site, Witness
@@ -67,7 +68,7 @@ class Move:
         self.plan = resolve(load_runbook(book), environment, catalog, source=SOURCE, target=TARGET)
         self.providers = Providers(environment, secrets)
         self.store, self.inbox, clock = MemoryStore(), MemoryInbox(), SystemClock()
-        executor = Executor(self.plan, catalog, self.providers, secrets, clock, run="k7qd", fencing_token=TOKEN)
+        executor = Executor(Scene(self.plan, catalog, self.providers, secrets, clock, "k7qd", fencing_token=TOKEN))
         self.driver = Driver(Run(self.plan), self.store, self.inbox, executor, clock, head=e.GENESIS, stay=False)
 
     async def begin(self) -> RunState:

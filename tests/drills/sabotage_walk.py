@@ -30,6 +30,7 @@ from drkit.engine.driver import CarriesOut, Driver, in_place
 from drkit.engine.executor import Executor, Report
 from drkit.engine.fold import Run
 from drkit.engine.memory import MemoryInbox, MemoryStore
+from drkit.engine.scene import Scene
 from drkit.engine.state import RunState, Status
 from drkit.model import events as e
 from drkit.model.environment import Environment
@@ -256,9 +257,8 @@ class Walk:
         lied_to = self.hands.environment is not self.environment
         providers = Providers(self.hands.environment, self.secrets) if lied_to else self.providers
         clock, inbox = SystemClock(), MemoryInbox()
-        executor = Executor(
-            plan, catalog, providers, self.secrets, clock, run=name, drill=True, fencing_token=self.fencing_token
-        )
+        scene = Scene(plan, catalog, providers, self.secrets, clock, name, drill=True, fencing_token=self.fencing_token)
+        executor = Executor(scene)
 
         def answer(rows: Sequence[Event]) -> None:
             for asked in (row.fact for row in rows if isinstance(row.fact, e.Asked)):

@@ -14,6 +14,7 @@ from drkit.engine.executor import Executor, Report
 from drkit.engine.fold import Run, replay
 from drkit.engine.identity import ProcessId
 from drkit.engine.lease import EnvironmentLease
+from drkit.engine.scene import Scene
 from drkit.engine.simulated import JsonExecutor
 from drkit.errors import JournalError, Locked, UsageError
 from drkit.model import events as e
@@ -147,10 +148,11 @@ class Runner:
         )
         copier.committed(rows[upto:])
         secrets = OneSecret()
-        executor = Executor(
+        scene = Scene(
             history.plan, catalog(), Providers(ENVIRONMENT, secrets, {Link: Link(history.world, process)}),
-            secrets, self._clock, run=RUN, lease=lease, fencing_token=holder.token,
+            secrets, self._clock, RUN, lease=lease, fencing_token=holder.token,
         )  # fmt: skip
+        executor = Executor(scene)
 
         def saw(rows: Sequence[Row]) -> None:
             history.look_at_leases()

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from drkit.context import Providers
 from drkit.engine.executor import Executor
+from drkit.engine.scene import Scene
 from drkit.model import events as e
 from drkit.model.plan import PlanStep
 from drkit.model.values import Json
@@ -43,11 +44,11 @@ def carried_out(
     lines = [] if log is None else log
 
     async def body() -> float:
-        one = Executor(
+        scene = Scene(
             plan(planned, probes={"other": {"uses": "fake.value", "params": {"name": "other"}}}), catalog(),
-            Providers(ENVIRONMENT, NoSecrets(), {World: there}), NoSecrets(), LoopClock(), run="k7qd", lease=lease,
-            log=lines.append,
+            Providers(ENVIRONMENT, NoSecrets(), {World: there}), NoSecrets(), LoopClock(), "k7qd", lease=lease,
         )  # fmt: skip
+        one = Executor(scene, log=lines.append)
         given: dict[str, Json] = {"attempt": 1, "params": planned.params, "timeout_s": planned.timeout_s}
         if verb in ("apply", "recover"):
             given["before"] = BEFORE
@@ -333,11 +334,9 @@ def test_what_is_cancelled_is_reported_before_it_ends() -> None:
     facts: list[e.Fact] = []
 
     async def body() -> None:
-        one = Executor(
-            plan(step("a", timeout_s=60.0)), catalog(),
-            Providers(ENVIRONMENT, NoSecrets(), {World: World(trouble={"a": ["hang"]})}), NoSecrets(), LoopClock(),
-            run="k7qd",
-        )  # fmt: skip
+        hanging = Providers(ENVIRONMENT, NoSecrets(), {World: World(trouble={"a": ["hang"]})})
+        scene = Scene(plan(step("a", timeout_s=60.0)), catalog(), hanging, NoSecrets(), LoopClock(), "k7qd")
+        one = Executor(scene)
         args: dict[str, Json] = {"attempt": 1, "params": {"name": "a"}, "before": BEFORE}
         with anyio.move_on_after(3.0) as scope:
             await one.carry_out(e.Command(verb="apply", why="", step="a", args=args), facts.append)

@@ -47,7 +47,7 @@ class Watching:
         )
 
         async def main() -> None:
-            guard = Guard(plan, self._scene(), fold.state, self.put.append, self._pulled)
+            guard = Guard(self._scene(plan), fold.state, self.put.append, self._pulled)
             with anyio.move_on_after(for_s):
                 await guard.run()
 
@@ -58,10 +58,11 @@ class Watching:
         self.asked += 1
         return self.lever()
 
-    def _scene(self) -> Any:
+    def _scene(self, watched: Plan) -> Any:
         outer = self
 
         class Scene:
+            plan = watched
             clock = VirtualClock()
 
             def context(self, step: str, attempt: int) -> None:

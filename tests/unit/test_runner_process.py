@@ -16,8 +16,9 @@ from runner_fakes import asked, chain, environment, kill, kinds, started, state,
 from drkit.engine import orders, runs
 from drkit.engine.copy import extent, restore_folder
 from drkit.engine.journal import read_rows
-from drkit.engine.runner import Spawned, failure
+from drkit.engine.outcome import failure
 from drkit.engine.runs import RunFolder, Start
+from drkit.engine.spawning import Spawned
 from drkit.engine.state import Status
 from drkit.errors import Exit
 from drkit.model.events import Answered, Noted, Ordered
