@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import anyio
 
-from drkit.catalog import Catalog, action, probe
+from drkit.catalog import Catalog, action, fault, probe
 from drkit.context import Context, Provider, Providers, Secrets
 from drkit.engine import gates
 from drkit.engine.driver import Driver, in_place
@@ -25,7 +25,8 @@ from drkit.engine.state import RunState
 from drkit.errors import OutcomeUnknown, StepFailed, Unobservable, Unreachable
 from drkit.model import events as e
 from drkit.model.environment import Environment, SecretRef, Site
-from drkit.model.observation import Observation
+from drkit.model.faults import Leased
+from drkit.model.observation import Observation, State
 from drkit.model.params import Params, Use
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.ports import Clock, Copier, Lease
@@ -210,6 +211,26 @@ async def fence(ctx: Context, p: Put, before: Value) -> None:
 
 fence.check(is_put)
 fence.undo(put_back)
+
+
+class Break(Named, Leased):
+    """Break a named value."""
+
+
+@fault("fake.break", observe=value, lease="the world itself", side="neither", poll_s=0.05)
+async def break_it(ctx: Context, p: Break, before: Value) -> None:
+    """Set a named value to what it should not be."""
+    await ctx.use(World).write(p.name, -1, ctx.token)
+
+
+@break_it.check
+def is_broken(p: Break, now: Value) -> State:
+    return State.HOLDS if now.value == -1 else State.IN_PROGRESS if now.value else State.ABSENT
+
+
+@break_it.healed_by
+async def mend(ctx: Context, p: Break, before: Value) -> None:
+    await ctx.use(World).write(p.name, 0, ctx.token)
 
 
 def catalog() -> Catalog:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from drkit.catalog import Action, Entry
 from drkit.context import Context
 from drkit.model.events import Command
+from drkit.model.faults import Leased
 from drkit.model.observation import Observation
 from drkit.model.params import Params
 from drkit.model.plan import PlanStep
@@ -34,6 +35,11 @@ class Job(NamedTuple):
         """Its entry, of a step that changes something."""
         assert isinstance(self.entry, Action)  # the plan's kind says so
         return self.entry
+
+    @property
+    def lease_s(self) -> float | None:
+        """After so long what it breaks has healed itself at its target; None: it breaks nothing, or for good."""
+        return self.params.lease_s if self.action.fault and isinstance(self.params, Leased) else None
 
     @property
     def once(self) -> bool:

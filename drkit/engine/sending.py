@@ -5,6 +5,7 @@ What an API answers to a write is not believed, only what is observed after it.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import anyio
@@ -89,9 +90,10 @@ async def settled(scene: Scene, job: Job, call: Call, before: Observation) -> Fa
         gone = lost is not None and sight.checked is State.ABSENT
         return "absent" if gone and clock.monotonic() - call.ended >= settle_s else None
 
+    deadline = min(call.began + job.step.timeout_s, _healed_by(job, call.ended))
     end = await watch(
         lambda within_s: look(scene, job, action.observe, action, before, within_s), clock,
-        deadline=max(call.began + job.step.timeout_s, call.ended + (settle_s if lost else 0)),
+        deadline=max(deadline, call.ended + (settle_s if lost else 0)),
         poll_s=job.step.poll_s, hold_s=_hold_s(job, before, settle_s), stop=absent,
     )  # fmt: skip
     sight = end.sight
@@ -101,8 +103,10 @@ async def settled(scene: Scene, job: Job, call: Call, before: Observation) -> Fa
     if sight.checked is State.UNKNOWN:
         reason = f"{lost or 'sent, and acknowledged'}; {sight.why}"
         return e.Uncertain(step=job.step.id, attempt=job.attempt, reason=reason, seen=sight.look)
-    error = f"{lost or f'not as wanted within {job.step.timeout_s:g} s'}; {sight.why}"
     world = "changed" if lost is None else "turned-away" if call.turned_away else "unknown"
+    if clock.monotonic() >= _healed_by(job, call.ended):
+        return _too_late(scene, job, sight, world, lost)
+    error = f"{lost or f'not as wanted within {job.step.timeout_s:g} s'}; {sight.why}"
     return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world=world, seen=sight.look)
 
 
@@ -128,6 +132,7 @@ async def recovered(scene: Scene, job: Job) -> Fact:
     """After a crash or a lost answer: adopt what is there, wait for what is in progress, report what is absent."""
     action, clock, before, once = job.action, scene.clock, job.recorded, job.once
     started = clock.monotonic()
+    over = _healed_by(job, started)  # it was armed before
     settle_s = 0.0 if once else max(job.step.settle_s, action.settle_s)
 
     def absent(sight: Sight) -> str | None:
@@ -135,7 +140,7 @@ async def recovered(scene: Scene, job: Job) -> Fact:
 
     end = await watch(
         lambda within_s: look(scene, job, action.observe, action, before, within_s), clock,
-        deadline=started if once else max(job.deadline, started + settle_s), poll_s=job.step.poll_s,
+        deadline=started if once else max(min(job.deadline, over), started + settle_s), poll_s=job.step.poll_s,
         hold_s=0.0 if once else _hold_s(job, before, settle_s), stop=absent,
     )  # fmt: skip
     sight, id, attempt = end.sight, job.step.id, job.attempt
@@ -148,12 +153,28 @@ async def recovered(scene: Scene, job: Job) -> Fact:
     if sight.checked is State.UNKNOWN:
         reason = f"it may have been sent, and cannot be observed: {sight.why}"
         return e.Uncertain(step=id, attempt=attempt, reason=reason, seen=sight.look)
+    if not once and clock.monotonic() >= over:
+        return _too_late(scene, job, sight, "changed")
     error = f"not as wanted within {job.step.timeout_s:g} s: {sight.why}"
     return e.Failed(step=id, attempt=attempt, error=error, world="changed", seen=sight.look)
 
 
 def _failed(job: Job, error: DrkitError, world: str) -> Fact:
     return e.Failed(step=job.step.id, attempt=job.attempt, error=str(error), world=world, hint=error.hint)
+
+
+def _healed_by(job: Job, armed: float) -> float:
+    """When the lease is over of what was armed by then, on the same clock: what it breaks can hold no more."""
+    return math.inf if job.lease_s is None else armed + job.lease_s
+
+
+def _too_late(scene: Scene, job: Job, sight: Sight, world: str, lost: str | None = None) -> Fact:
+    """A fault that did not come to hold while its lease lasted."""
+    assert job.lease_s is not None  # it is over
+    over = f"its lease of {job.lease_s:g} s is over, so it can hold no more"
+    error = f"{lost or 'not as wanted'}; {over}; {sight.why}"
+    hint = f"drkit chaos leftovers --env {scene.plan.environment}"
+    return e.Failed(step=job.step.id, attempt=job.attempt, error=error, world=world, hint=hint, seen=sight.look)
 
 
 def _hold_s(job: Job, before: Observation | None, settle_s: float) -> float:

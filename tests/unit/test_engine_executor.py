@@ -182,6 +182,25 @@ def test_acknowledged_but_never_as_wanted_fails_at_the_deadline() -> None:
     assert fact.world == "changed" and "now.value is 1" in fact.error
 
 
+@pytest.mark.parametrize("verb", ["apply", "recover"])
+def test_a_fault_that_never_comes_to_hold_fails_when_its_lease_is_over(verb: str) -> None:
+    one = step("a", uses="fake.break", params={"name": "a", "lease_s": 5.0}, timeout_s=60.0, verify="now.value == 7")
+    fact, _, took_s = carried_out(verb, one, World({"a": 1} if verb == "recover" else {}))
+    assert isinstance(fact, e.Failed) and took_s == pytest.approx(5.0, abs=0.06)
+    assert fact.world == "changed" and "its lease of 5 s is over, so it can hold no more" in fact.error
+    assert fact.hint == "drkit chaos leftovers --env test" and fact.seen is not None
+    longer = step("a", uses="fake.break", params={"name": "a", "lease_s": 90.0}, timeout_s=6.0, verify="now.value == 7")
+    fact, _, took_s = carried_out(verb, longer, World({"a": 1} if verb == "recover" else {}))
+    assert took_s == pytest.approx(6.0, abs=0.06) and "not as wanted within 6 s" in fact.error
+
+
+def test_a_heal_has_its_own_time_whatever_the_lease_of_its_fault_was() -> None:
+    heal = step("a", uses="fake.break.heal", params={"name": "a", "lease_s": 0.5}, timeout_s=4.0, heals="break")
+    slow = World({"a": 1}, trouble={"a": ["lost-unsent"]})
+    fact, _, took_s = carried_out("apply", heal, slow, after=later(3.0, a=0))
+    assert isinstance(fact, e.Done) and took_s == pytest.approx(3.0, abs=0.06)
+
+
 def test_verify_reads_fresh_probes_and_unknown_is_not_yet() -> None:
     one = step("a", timeout_s=5.0, verify="probes.other.value > 0 && now.value != before.value")
     world = World(values={"other": 3}, blind={"other"})
