@@ -175,9 +175,9 @@ async def healed(ctx: Context, name: str, p: HostFault) -> None:
             hint=f"ssh {host.name} 'cat /var/lib/drkit/faults/{key}/log'",
         )  # fmt: skip
     said, _, meta = done.output.partition("\n")
-    if said.startswith("healed"):
-        step = json.loads(meta)["step"]
-        ctx.tell(FaultChanged(fault=name, id=step, state="healed", detail={"key": key, "by": said.split()[1]}))
+    if said != "absent":
+        state, by = said.split()
+        ctx.tell(FaultChanged(fault=name, id=json.loads(meta)["step"], state=state, detail={"key": key, "by": by}))
 
 
 @probe("host.faults", side="neither")

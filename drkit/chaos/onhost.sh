@@ -2,9 +2,9 @@
 #   inject KEY OWNER MACHINE FENCING BOOT START_BY LEASE META INJECT REVERT
 #   heal KEY        list        clock
 # A fault lives in var/lib/drkit/faults/KEY: what it is (meta), how it is reverted, its lease, and `state`: a line of
-# armed, injected or healed, who healed it, and who owns it. Arming and injecting are one script, and nothing is injected
-# unless its lease is alive: an injector that was frozen and wakes too late is stopped here (START_BY and LEASE are
-# hundredths of a second, START_BY since this boot).
+# armed, injected, healed or never-injected, who ended it, and who owns it. Arming and injecting are one script, and
+# nothing is injected unless its lease is alive: an injector that was frozen and wakes too late is stopped here (START_BY
+# and LEASE are hundredths of a second, START_BY since this boot).
 # While `go` is there its injector may begin. Whoever reverts takes it away first and kills who is named after that; an
 # injector leaves its name first and looks for `go` after that. So one of the two sees the other, wherever they freeze.
 set -u
@@ -25,7 +25,11 @@ is_alive() { # a process that a file names by pid and start time
 }
 write() { printf "%s\n" "$2" >"$f/$1.new" && mv "$f/$1.new" "$f/$1"; } 2>/dev/null
 become() { mv "$f/as-$1" "$f/state"; } 2>/dev/null # what it may become is written beforehand: a full disk keeps it not
+over() { # by whom; where no injector has ever left its name, nothing was injected and there was nothing to heal
+  if [ -e "$f/injector" ]; then become "$1"; else become "never-$1"; fi
+}
 state() { by= owner=; read -r now_is by owner 2>/dev/null <"$f/state" || now_is=; }
+is_over() { case "$now_is" in healed | never-injected) ;; *) false ;; esac; }
 kill_named() { # with its group; by the shell itself, since a program called kill may take -12 for -1: everybody
   if is_alive "$f/$1" && [ "$pid" -gt 1 ]; then kill -s KILL -- "-$pid" "$pid" 2>/dev/null; fi
 }
@@ -43,7 +47,7 @@ eval "$common"
 # What heals when drkit does not. It outlives our connection, and kills who holds the lock beyond the lease.
 lease=$common'
 f=$1 own=$2
-mine() { state; [ "$owner" = "$own" ] && [ "$now_is" != healed ]; }
+mine() { state; [ "$owner" = "$own" ] && ! is_over; }
 mine || exit 0
 write lease "$$ $(started $$)"
 read -r until <"$f/until"
@@ -58,7 +62,7 @@ if ! flock -w 0.2 9; then
 fi
 mine || exit 0
 kill_named injector
-until revert && become lease; do sleep 1; done
+until revert && over lease; do sleep 1; done
 '
 
 read -r this_boot </proc/sys/kernel/random/boot_id
@@ -76,6 +80,7 @@ mark() { # what is to be remembered, before anything else happens; the state las
   { echo "$meta" >"$f/meta" && printf '%s\n' "$undo" >"$f/revert" && echo "$boot" >"$f/boot" && true >>"$f/log" &&
     echo $(($(now) + length)) >"$f/until" && echo >"$f/go" && echo "injected - $who" >"$f/as-injected" &&
     echo "healed drkit $who" >"$f/as-drkit" && echo "healed lease $who" >"$f/as-lease" &&
+    echo "never-injected drkit $who" >"$f/as-never-drkit" && echo "never-injected lease $who" >"$f/as-never-lease" &&
     echo "armed - $who" >"$f/as-armed" && become armed; } 2>/dev/null
 }
 
@@ -105,8 +110,8 @@ cancel_lease() {
 undone() { # reverted, by whom; nobody can inject any more
   rm -f "$f/go"
   kill_named injector
-  revert && become "$1" && cancel_lease
-  state; [ "$now_is" = healed ]
+  revert && over "$1" && cancel_lease
+  state; is_over
 }
 
 no_room() { echo "nothing can be written down here: nothing is injected"; exit 95; }
@@ -131,7 +136,7 @@ inject)
   in_time || { echo "it came too late: the lease it was to have is over"; exit 96; }
   state
   case "$now_is" in
-    '' | healed)
+    '' | healed | never-injected)
       if [ "$owner" = "$who" ]; then echo "its lease is over, $now_is $by before"; exit 96; fi
       mark || no_room
       arm || { owner=$who; undone drkit; echo "its lease could not be armed"; exit 99; } ;;
@@ -166,14 +171,14 @@ heal)
   exec 9>"$f/lock" || exit 95
   flock -w 10 9 || { echo "somebody else is at work on $1"; exit 90; }
   state
-  if [ "$now_is" != healed ]; then
+  if ! is_over; then
     undone drkit || { echo "reverting failed: $(tail -n 1 "$f/log")"; exit 98; }
   fi
   echo "$now_is $by"; cat "$f/meta" ;;
 list)
   for f in "$home"/faults/*; do
     state
-    case "$now_is" in '' | healed) continue ;; esac
+    if [ -z "$now_is" ] || is_over; then continue; fi
     if lease_alive; then left=$(($(cat "$f/until") - $(now))); else left=-; fi
     printf '%s\t%s\t%s\t%s\n' "${f##*/}" "$now_is" "$left" "$(cat "$f/meta")"
   done ;;

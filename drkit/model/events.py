@@ -298,8 +298,9 @@ class Measured(Fact):
 class FaultChanged(Fact):
     """An entry of the fault ledger, between a fault's intent and its outcome, which are those of its step.
 
-    `id` is the step that injects; `state` is `armed` (its lease was seen), `injected` or `healed` (`detail["by"]`:
-    drkit, lease or sweep). What happened at the target is told here; that it was observed, is the step's own *done*.
+    `id` is the step that injects; `state` is `armed` (its lease was seen), `injected`, `healed` (`detail["by"]`: drkit,
+    lease or sweep), or `never-injected`: its target knows that there was nothing to heal. What happened at the target
+    is told here; that it was observed, is the step's own *done*.
     """
 
     kind: ClassVar[str] = "fault.changed"

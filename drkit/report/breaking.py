@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from drkit.model.events import Deviated, FaultChanged, Ordered, Row
+from drkit.model.events import Deviated, Failed, FaultChanged, Ordered, Row
 from drkit.model.values import utc
 from drkit.report.contract import Abort, Hypothesis, ReportFault
 from drkit.report.folded import RunLike, StepLike
@@ -15,11 +15,12 @@ def faults(run: RunLike, rows: Sequence[Row]) -> Iterable[ReportFault]:
     """From the steps that inject and heal; who reverted is what the target said."""
     heals = _heals(run)
     told = {(f.id, f.state): (f, row.at) for row in rows if isinstance(f := row.fact, FaultChanged)}
+    never = never_injected(run, rows)
     for step in run.steps.values():
         if step.plan.part != "inject":
             continue
         heal = heals.get(step.plan.id)
-        healed = heal is not None and str(heal.status) == "done"
+        healed = heal is not None and str(heal.status) == "done" and step.plan.id not in never
         fact, at = told.get((step.plan.id, "healed"), (None, None))
         by = str(fact.detail.get("by", "drkit")) if fact is not None else "drkit"
         injected = str(step.status) == "done"
@@ -32,6 +33,21 @@ def faults(run: RunLike, rows: Sequence[Row]) -> Iterable[ReportFault]:
             verified_clean=_clean(step, healed or (step.plan.id, "clean") in told) if injected else None,
             simulated=step.plan.simulated,
         )
+
+
+def never_injected(run: RunLike, rows: Sequence[Row]) -> frozenset[str]:
+    """Steps that were to break something and certainly did not: there was nothing to heal, though healing was tried.
+
+    Their target says so, or the only attempt was turned away before it changed anything.
+    """
+    told = {(f.id, f.state) for row in rows if isinstance(f := row.fact, FaultChanged)}
+    failed = [fact for row in rows if isinstance(fact := row.fact, Failed)]
+    refused = {fact.step for fact in failed if fact.world == "untouched" and fact.attempt == 1}
+    return frozenset(
+        id for id, step in run.steps.items()
+        if step.plan.part == "inject" and str(step.status) != "done" and (id, "injected") not in told
+        and ((id, "never-injected") in told or (id in refused and step.attempt == 1 and (id, "healed") not in told))
+    )  # fmt: skip
 
 
 def _clean(step: StepLike, clean: bool) -> bool | None:
@@ -73,7 +89,11 @@ def abort(run: RunLike, rows: Sequence[Row]) -> Abort | None:
     if order is None:
         return None
     heals = _heals(run)
-    broken = [step for step in run.steps.values() if step.plan.part == "inject" and step.started_t is not None]
+    never = never_injected(run, rows)
+    broken = [
+        step for id, step in run.steps.items()
+        if step.plan.part == "inject" and step.started_t is not None and id not in never
+    ]  # fmt: skip
     ends = [_healed_t(heals.get(step.plan.id)) for step in broken if str(step.status) != "cancelled"]
     known = [end for end in ends if end is not None]
     whole = bool(ends) and len(known) == len(ends)
@@ -82,6 +102,7 @@ def abort(run: RunLike, rows: Sequence[Row]) -> Abort | None:
         by=named(order.by),
         how=str(order.by.get("how", "")),
         reason=order.reason,
+        broken=len(ends),
         healed_at=_at(run, max(known)) if whole else None,
         latency_seconds=max(max(known) - order.t, 0.0) if whole else None,
     )

@@ -125,6 +125,8 @@ class Abort(Part):
     how: str
     """`stop_when`, `chaos lever`, or how a person is known."""
     reason: str | None
+    broken: int
+    """How many faults were, or may have been, injected."""
     healed_at: str | None
     """When the last fault was seen to be gone; null: nothing was broken, or not all is healed by this run."""
     latency_seconds: float | None

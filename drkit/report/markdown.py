@@ -42,7 +42,7 @@ def _lines(story: Story) -> Iterator[str]:
     )
     yield from _section("Who approved what", _approvals(story))
     if report.faults:
-        rows = ((f.id, f.fault, f.injected_at or "-", f.reverted_at or "not", _clean(f)) for f in report.faults)
+        rows = ((f.id, f.fault, f.injected_at or "-", _reverted(f), _clean(f)) for f in report.faults)
         yield from _section("Faults", _table(("id", "fault", "injected", "reverted", "verified clean"), rows))
     if report.data_loss.lost_ids:
         ids = ", ".join(f"`{id}`" for id in report.data_loss.lost_ids)
@@ -65,7 +65,8 @@ def _facts(story: Story) -> Iterator[tuple[str, ...]]:
         yield "Hypothesis", _held(report.hypothesis)
     if report.abort is not None:
         took_s = report.abort.latency_seconds
-        healed = "not all healed by this run" if took_s is None else f"all healed {seconds(took_s)} later"
+        left = "not all healed by this run" if report.abort.broken else "nothing was broken"
+        healed = left if took_s is None else f"all healed {seconds(took_s)} later"
         yield "Stopped", f"{report.abort.at} by {report.abort.by} ({report.abort.how}): {report.abort.reason}; {healed}"
     yield "Started", f"{day(story.began_s)} by {story.opened_by} on {story.host}"
     if report.deadline is not None:
@@ -165,6 +166,10 @@ def _plain(text: str) -> str:
 
 def _objective(of: float | None) -> str:
     return "none set" if of is None else seconds(of)
+
+
+def _reverted(fault: ReportFault) -> str:
+    return fault.reverted_at or ("-" if fault.injected_at is None else "not")
 
 
 def _clean(fault: ReportFault) -> str:

@@ -23,6 +23,7 @@ from drkit.model.events import (
     Uncertain,
 )
 from drkit.model.measurements import Findings
+from drkit.report import breaking
 from drkit.report.contract import Report
 from drkit.report.folded import RunLike
 from drkit.report.people import named
@@ -32,7 +33,7 @@ from drkit.report.wording import count, instant, seconds
 
 def moments(rows: Sequence[Row], run: RunLike, findings: Findings, report: Report) -> list[Moment]:
     """In the order they happened. Steps appear only where they decide something; all of them are in the table."""
-    found = [*_of_users(findings), *_of_journal(rows, run), *_of_steps(run)]
+    found = [*_of_users(findings), *_of_journal(rows, run), *_of_steps(run, breaking.never_injected(run, rows))]
     return sorted(found, key=lambda moment: moment.at_s)
 
 
@@ -131,7 +132,7 @@ def _escalated(timer: str, run: RunLike, standing: Collection[str]) -> tuple[str
     return (rest[0], str(asked.get("role"))) if isinstance(asked, dict) else None
 
 
-def _of_steps(run: RunLike) -> Iterable[Moment]:
+def _of_steps(run: RunLike, never_injected: Collection[str]) -> Iterable[Moment]:
     unobserved = {override.get("step") for override in run.overrides}
     for step in run.steps.values():
         if step.finished_t is None or str(step.status) not in ("done", "skipped"):
@@ -139,6 +140,8 @@ def _of_steps(run: RunLike) -> Iterable[Moment]:
         plan, at_s = step.plan, run.wall(step.finished_t)
         if plan.part == "inject" and step.started_t is not None:
             yield Moment(run.wall(step.started_t), f"Fault injected: {plan.uses}", plan.id, "bad", "journal")
+        elif plan.part == "heal" and plan.heals in never_injected:
+            yield Moment(at_s, f"Nothing to heal: {plan.heals}", "it was never injected", "plain", "journal")
         elif plan.part == "heal":
             yield Moment(at_s, f"Fault healed: {plan.heals}", "by drkit", "plain", "journal")
         elif plan.part == "detect":

@@ -35,6 +35,8 @@ PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 HOLD_S: Final = 1.0
 #: A kill comes at random within so long after its phase was seen to begin: about what the phase takes.
 WITHIN_S: Final[dict[Phase, float]] = {"arming": 0.25, "injecting": 0.1, "holding": HOLD_S, "healing": 0.3}
+#: What a host writes down last of a fault.
+OVER: Final = ("healed", "never-injected")
 #: What was sent by who is dead by now has reached its host.
 NOTHING_COMES_S: Final = 2.0
 #: Most looks take no longer.
@@ -121,7 +123,7 @@ class Mark:
     """What a host remembers of a fault, if it is a certain run's."""
 
     state: str = ""
-    """armed, injected or healed; nothing: it is not that run's."""
+    """armed, injected, healed or never-injected; nothing: it is not that run's."""
     by: str = ""
     lease: bool = False
     """Its lease has been started."""
@@ -254,7 +256,7 @@ def _fate(place: Place, case: Case, run: str, dead_s: float, late_max_s: float) 
     while True:
         begun_s, mark = uptime_s(), Mark.read(place.marker(case), run)
         ends_s = mark.until_s if mark.state else dead_s + NOTHING_COMES_S
-        settled = mark.state == "healed" or (not mark.state and begun_s > ends_s)
+        settled = mark.state in OVER or (not mark.state and begun_s > ends_s)
         if not settled and ends_s - LOOK_S < begun_s < ends_s:
             time.sleep(0.01)  # a look that takes its time would see nothing but the fault's end
             continue

@@ -266,9 +266,10 @@ def test_a_fault_whose_lease_cannot_be_armed_is_not_injected(chaos: Lab, hosts: 
         done = run(chaos)
         assert done.returncode == 1 and "lease could not be armed" in done.stdout + done.stderr
         facts = [row["fact"] for row in journal(chaos)]
-        assert not [
-            each for each in facts if each["kind"] == "fault.changed" and each["state"] in ("armed", "injected")
-        ]
+        changes = [each for each in facts if each["kind"] == "fault.changed"]
+        assert [(each["id"].rpartition("-app")[0], each["state"]) for each in changes] == [("hang", "never-injected")]
+        (told,) = json.loads(chaos.drkit("report", "last", "-o", "json").stdout)["faults"]
+        assert {told[name] for name in ("injected_at", "reverted_at", "reverted_by", "verified_clean")} == {None}
         assert not [each for each in facts if each["kind"] == "step.done" and each["step"].startswith("hang")]
         assert "drkit chaos leftovers --env lab" in done.stderr
         assert hanging(hosts) == []

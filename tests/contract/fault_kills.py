@@ -163,6 +163,8 @@ def kill_some(hosts: Lab, watch: Watch, seed: int, times: int, *, lease_too: boo
 
 #: From the word until an injector has injected: about half of this on a quiet machine.
 KILLED_WITHIN_S = 0.6
+#: What a host writes down last of a fault.
+OVER = ("healed", "never-injected")
 
 
 def kill(injector: Injector, hosts: Lab, watch: Watch, run: str, after_s: float, *, lease_too: bool = False) -> Killed:
@@ -188,7 +190,7 @@ def kill(injector: Injector, hosts: Lab, watch: Watch, run: str, after_s: float,
             until = float(_read(folder / "until")) / 100
             if lease_too and state == "injected":
                 lease_too = not _kill_group(folder / "lease")
-            over = state == "healed" or (not lease_too and now > until + LATE_MAX_S / 2)
+            over = state in OVER or (not lease_too and now > until + LATE_MAX_S / 2)
             if over and last != now:
                 return Killed(True, last is not None, None if last is None else last - until, state)
             assert now < until + LATE_MAX_S, f"{watch.fault} is still {state}, {now - until:.2f} s after its lease"

@@ -219,6 +219,7 @@ def test_a_script_frozen_beyond_its_senders_lease_injects_nothing_though_the_fau
     assert said(frozen) == "its lease is over\n"
     assert not is_stopped(leader(hosts, "s4"))
     assert said(script(hosts, "list")) == ""
+    assert said(script(hosts, "heal", args[1])).startswith("never-injected drkit")
 
 
 @pytest.mark.soak

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from engine_fakes import Folding, order, step
 
 from drkit.model import events as e
 from drkit.model.events import Row
+from drkit.model.measurements import Findings
 from drkit.report.breaking import abort, broken, faults, hypothesis
+from drkit.report.timeline import moments
 
 
 def drill() -> tuple[Folding, list[Row]]:
@@ -84,6 +86,37 @@ def test_a_stop_before_anything_was_broken_has_nothing_to_measure() -> None:
     take(fold, rows, order("abort"))
     told = abort(fold.state, rows)
     assert told is not None and told.latency_seconds is None
+
+
+@pytest.mark.parametrize("said_by", ["its target", "its step"])
+def test_what_was_never_injected_was_not_healed_either_though_its_heal_is_done(said_by: str) -> None:
+    fold, rows = drill()
+    fold.prepared("break")
+    world = "untouched" if said_by == "its step" else "unknown"
+    take(fold, rows, e.Failed(step="break", attempt=1, error="its lease could not be armed", world=world))
+    take(fold, rows, order("abort"))
+    fold.t = 12.5
+    fold.whole("heal-break")
+    if said_by == "its target":
+        take(fold, rows, e.FaultChanged(fault="f", id="break", state="never-injected", detail={"by": "drkit"}))
+    (told,) = faults(fold.state, rows)
+    assert (told.injected_at, told.reverted_at, told.reverted_by, told.verified_clean) == (None, None, None, None)
+    stopped = abort(fold.state, rows)
+    assert stopped is not None and (stopped.broken, stopped.healed_at) == (0, None)
+    told_at = [moment.what for moment in moments(rows, fold.state, Findings(), cast(Any, None))]
+    assert "Nothing to heal: break" in told_at and not [what for what in told_at if "healed" in what]
+
+
+@pytest.mark.parametrize("told_before", ["injected", "healed"])
+def test_what_may_have_been_injected_before_it_was_turned_away_counts_as_healed(told_before: str) -> None:
+    fold, rows = drill()
+    fold.prepared("break")
+    take(fold, rows, e.FaultChanged(fault="f", id="break", state=told_before))
+    take(fold, rows, e.Failed(step="break", attempt=1, error="its lease is over", world="untouched"))
+    take(fold, rows, order("abort"))
+    fold.whole("heal-break")
+    (told,) = faults(fold.state, rows)
+    assert told.reverted_at is not None and told.reverted_by == "drkit"
 
 
 @pytest.mark.parametrize(
