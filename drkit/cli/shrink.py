@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drkit.cli import chaos, drill, rehearsing, repeating, seen
+from drkit.cli import chaos, drill, healing, rehearsing, repeating, seen
 from drkit.cli import environment as environments
 from drkit.cli.settings import Settings
 from drkit.errors import DrkitError, Exit, Refused
@@ -159,7 +159,7 @@ def _ended(settings: Settings, waiting: Any) -> Seen:
 
 def _clean(environment: Environment, kind: type[DrkitError]) -> None:
     """Nothing is broken in the environment, as every target says; `kind` is raised otherwise."""
-    found = chaos.look(environment)
+    found = healing.look(environment)
     if found.markers:
         told = ", ".join(f"{marker.fault} at {marker.where}" for marker in found.markers)
         raise kind(

@@ -12,8 +12,8 @@ import pytest
 from cli_lab import Lab, Result
 from engine_fakes import DANA, Folding, step
 
-from drkit.cli import chaos, rehearsing, repeating, seen, shrink
 from drkit.cli import environment as environments
+from drkit.cli import healing, rehearsing, repeating, seen, shrink
 from drkit.cli.seen import Seen
 from drkit.cli.settings import Settings
 from drkit.engine.runs import Request, RunFolder
@@ -58,7 +58,7 @@ class World:
         patch.setattr(repeating, "recorded", self.recorded)
         patch.setattr(rehearsing, "begun", self.begin)
         patch.setattr(shrink, "_ended", lambda settings, faults: self.run(faults))
-        patch.setattr(chaos, "look", lambda environment: self.left.pop(0) if self.left else Markers())
+        patch.setattr(healing, "look", lambda environment: self.left.pop(0) if self.left else Markers())
 
     def recorded(self, run: str) -> Request:
         environment = environments.load(Settings())
