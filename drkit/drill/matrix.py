@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice, zip_longest
 from typing import Any
 
 from drkit.drill.reach import Reach
@@ -141,9 +142,27 @@ def touched(plan: Plan, reaches: Mapping[str, Reach]) -> tuple[Cell, ...]:
 
 
 def sample(every: Sequence[Cell], count: int, seed: int) -> tuple[Cell, ...]:
-    """So many of them, drawn by the seed, in the same order; all of them if there are fewer."""
-    drawn = random.Random(seed).sample(range(len(every)), min(count, len(every)))
-    return tuple(every[at] for at in sorted(drawn))
+    """So many of them, drawn by the seed, in the same order; all of them if there are fewer.
+
+    Faults take turns, and of each its moments: few cells are enough to have tried all that there are.
+    """
+    chance = random.Random(seed)
+    hands = {fault: _dealt([cell for cell in every if cell.fault is fault], chance) for fault in Fault}
+    turns = chance.sample(list(hands.values()), len(hands))
+    drawn = set(islice(_in_turn(turns), count))
+    return tuple(cell for cell in every if cell in drawn)
+
+
+def _dealt(cells: Sequence[Cell], chance: random.Random) -> list[Cell]:
+    """Shuffled, their moments in turn."""
+    piles = [[cell for cell in cells if cell.moment is moment] for moment in Moment]
+    return list(_in_turn([chance.sample(pile, len(pile)) for pile in chance.sample(piles, len(piles))]))
+
+
+def _in_turn(piles: Sequence[Sequence[Cell]]) -> Iterator[Cell]:
+    """One of each pile, then the next of each, until all are empty."""
+    for round in zip_longest(*piles):
+        yield from (cell for cell in round if cell is not None)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from engine_fakes import gate, plan, step
 
@@ -62,6 +64,14 @@ def test_a_sample_follows_its_seed_and_holds_only_what_applies() -> None:
     assert len(set(drawn)) == 10 and list(drawn) == [cell for cell in cells(PLAN) if cell in drawn]
     assert all(applies(cell, reaches[cell.step]) for cell in drawn)
     assert sample(every, 1000, seed=1) == every
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_cells_are_enough_to_try_every_fault_and_every_moment(seed: int) -> None:
+    every = touched(PLAN, {"a": AWS, "go": NOTHING, "b/c": HOST})
+    assert {cell.fault for cell in sample(every, len(Fault), seed)} == set(Fault)
+    twice = Counter((cell.fault, cell.moment) for cell in sample(every, len(Fault) * len(Moment), seed))
+    assert len(twice) == len(Fault) * len(Moment) and set(twice.values()) == {1}
 
 
 def test_a_cell_is_read_as_it_is_written() -> None:
