@@ -20,6 +20,7 @@ GLOBAL_SERVICES = frozenset({"route53", "iam", "cloudfront", "organizations", "a
 """One endpoint for the whole partition; their reads are answered everywhere."""
 
 _READ_PREFIXES = ("Get", "List", "Describe", "Simulate", "GenerateCredentialReport", "GenerateServiceLastAccessed")
+_MORE_READS = ("BatchGet", "Query", "Scan", "Lookup", "Head", "GET ", "HEAD ")
 _XML_SERVICES = frozenset({"route53", "cloudfront"})
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
 
@@ -39,6 +40,11 @@ class Call:
     global_write: bool
     caller: str | None
     bucket: str | None = None
+
+    @property
+    def reads(self) -> bool:
+        """Nothing is changed by it."""
+        return self.operation.startswith((*_READ_PREFIXES, *_MORE_READS))
 
     def shown(self) -> dict[str, Any]:
         """What the call log keeps."""

@@ -8,7 +8,8 @@ Clients talk to a gateway (`http://127.1.1.x:port`) as they would to AWS. What a
 - A region is a region: a request signed for another one, or for a bucket that lives in another one, is turned away as
   AWS does it; moto itself would answer.
 - What moto does not implement comes as a clean AWS error `NotImplemented` (501), not as a page of HTML.
-- It can throttle calls of a service or let them wait, for as long as the trouble's own lease says (`_trouble`).
+- It can throttle or deny calls of a service, let them wait, or answer reads with what was so a while ago, for as long
+  as the trouble's own lease says (`_trouble`).
 - One-shot schedules of EventBridge Scheduler that call an API are really carried out, and survive whoever made them.
 - Every request is written down, but for the successful polling of the sandbox's own parts. So are the refused ones: a
   refused connection is accepted, its request read, and then reset. botocore fails at once (`ConnectionClosedError`),
@@ -44,7 +45,8 @@ from drkit.sandbox.parts import _schedules, announce, die_with_parent, load_conf
 from drkit.sandbox.parts._calls import GLOBAL_HOME, GLOBAL_SERVICES, Call, error_body, read_call
 from drkit.sandbox.parts._gate import Gate, Setting
 from drkit.sandbox.parts._lines import Lines
-from drkit.sandbox.parts._trouble import Trouble, Troubles
+from drkit.sandbox.parts._past import Past, Question, same
+from drkit.sandbox.parts._trouble import Met, Trouble, Troubles
 from drkit.sandbox.parts._web import Reply, Request, arm_reset, json_reply, reset_is_armed, serve, wait_for_term
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -57,6 +59,7 @@ class Cloud:
     def __init__(self, regions: Iterable[str], app: WsgiApp, log: Lines) -> None:
         self.gates = {region: Gate() for region in regions}
         self.troubles = Troubles()
+        self._past = Past()
         self._app = app
         self._log = log
         # moto checks a condition and then writes, and another thread fits between: of two that create an object "if
@@ -81,17 +84,33 @@ class Cloud:
             if verdict == "503":
                 return _finished(_error(call, 503, "ServiceUnavailable", f"{region} is unavailable"))
             lose = lose or verdict == "lost"
-        delay_s, too_many = self.troubles.meet(gateway, call)
-        time.sleep(delay_s)
-        if too_many is not None:
-            return _finished(_error(call, *too_many, "Rate exceeded"))
+        met = self.troubles.meet(gateway, call)
+        time.sleep(met.delay_s)
+        if (refusal := met.refusal(call.protocol)) is not None:
+            return _finished(_error(call, *refusal))
         if not connected():  # it hung until its client gave up: an effect minutes later would come from nowhere
             return None, "refused"
+        # S3 never shows what was: neither does AWS's.
+        question = (gateway, call.service, *_asked(environ)) if call.reads and call.service != "s3" else None
         reply = self._misdirected(gateway, call) or self._forward(call, environ)
+        if question is not None:
+            reply = self._as_known(question, reply, met)
+        elif not call.reads and self.troubles.lose(gateway, call):
+            return None, "lost"
         # A region that went down while it worked does not get its answer out: done, and never heard of.
         if lose or any(self.gates[region].setting(call.service).mode == "refuse" for region in needed):
             return None, "lost"
         return _finished(reply)
+
+    def _as_known(self, question: Question, reply: Reply, met: Met) -> Reply:
+        """The answer to a read, or an older one to the same."""
+        old = self._past.before(question, met.stale_s) if met.stale_s else None
+        self._past.keep(question, reply)
+        if old is None:
+            return reply
+        if not same(old, reply):
+            self.troubles.told_old(met)
+        return old
 
     def _needed(self, gateway: str, call: Call) -> list[str]:
         """Regions that must be up for this call to be carried out."""
@@ -236,6 +255,14 @@ def _connected(connection: socket.socket) -> bool:
         return True
     except ConnectionError:
         return False
+
+
+def _asked(environ: dict[str, Any]) -> tuple[str, ...]:
+    """What tells one request from another, its signature aside."""
+    body: bytes = environ["wsgi.input"].getvalue()
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
+    return environ["REQUEST_METHOD"], target, path, query, body.decode("latin-1")
 
 
 def _read_body(environ: dict[str, Any]) -> bytes:
