@@ -13,6 +13,11 @@ POST /links/NAME/down     {lease_s, meta}  it is cut; it ends by itself
 POST /links/NAME/up       {}
 POST /links/NAME  {delay_s?, cut?, reset?}
 POST /links/NAME/slow  {delay_s, lease_s, meta}  it ends by itself; `over` ends it before
+GET  /silence, /logins                   sites that are shut, and how many `met` that
+POST /silence/SITE  {lease_s, meta}      its servers, databases and agents answer nobody; it ends by itself
+POST /silence/SITE/over   {}
+POST /logins/SITE   {lease_s, meta}      its servers let nobody log in; it ends by itself
+POST /logins/SITE/over    {}
 POST /replication {mode: sync|async}
 POST /kill        {part, signal?}        SIGKILL, SIGSTOP, SIGCONT or SIGTERM for one part
 POST /down        {}
@@ -32,6 +37,7 @@ from drkit.sandbox.layout import OUTSIDE, REGIONS, address, hosts, other, zones
 from drkit.sandbox.parts._aio import Answer, Message, answer, fetch, serve
 from drkit.sandbox.parts._holders import Holders, clock
 from drkit.sandbox.processes import wait_gone
+from drkit.sandbox.silence import Logins, Silence
 from drkit.sandbox.supervisor import Supervisor
 
 _SIGNALS = ("SIGKILL", "SIGSTOP", "SIGCONT", "SIGTERM")
@@ -51,6 +57,7 @@ class Control:
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
         self._breaking = Breaking(supervisor)
+        self._silence, self._logins = Silence(supervisor), Logins(supervisor)
         self._changing = asyncio.Lock()
         self._holders = Holders(supervisor.folders.state("control.holder"))
 
@@ -90,6 +97,10 @@ class Control:
                     return answer(await self.change_link(name, body))
                 case "POST", ["links", name, "slow" | "over" as verb]:
                     return answer(await self.slow_link(name, None if verb == "over" else body))
+                case "GET", ["silence" | "logins" as what]:
+                    return answer({"sites": self._shut(what).shown()})
+                case "POST", ["silence" | "logins" as what, site, *over] if over in ([], ["over"]):
+                    return answer(await self.shut_out(what, site, None if over else body))
                 case "POST", ["replication"]:
                     return answer(await self.replicate(str(body.get("mode"))))
                 case "POST", ["kill"]:
@@ -220,6 +231,18 @@ class Control:
         else:
             self.supervisor.slowness.begin(name, _delay_s(fault), _lease_s(fault), dict(fault["meta"]))
         return _shown(self.supervisor, name)
+
+    async def shut_out(self, what: str, site: str, fault: dict[str, Any] | None) -> dict[str, Any]:
+        """Let a site's servers answer nobody, or let nobody log in, until the lease is over; None: it is over now."""
+        shut = self._shut(what)
+        if fault is None:
+            await shut.over(site)
+        else:
+            shut.begin(site, _lease_s(fault), dict(fault["meta"]))
+        return {"sites": shut.shown()}
+
+    def _shut(self, what: str) -> Silence | Logins:
+        return self._silence if what == "silence" else self._logins
 
     async def replicate(self, mode: str) -> dict[str, Any]:
         """Make the present writer wait for its standby, or not."""

@@ -10,8 +10,9 @@ What it promises:
   stall, as they do when a region goes dark; new ones are refused. After the cut is mended the stalled ones are reset,
   because a stream with a hole in it must not go on.
 - *reset*: every open connection ends with RST, now; the link stays usable.
+- *silence*: some of what lies behind it answers nobody: open connections are reset, and so is whoever connects.
 
-`cut` and `reset` are synchronous: when they return, it has happened.
+`cut`, `reset` and `silence` are synchronous: when they return, it has happened.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ class Link:
     name: str
     delay_s: float = 0.0
     is_cut: bool = False
+    silent: frozenset[Endpoint] = frozenset()
+    """Upstreams that nobody reaches: whoever connects is reset."""
+    turned_away: int = 0
+    """Connections to such upstreams that were reset before anything was carried."""
     routes: list[Route] = field(default_factory=list)
     _connections: set[_Connection] = field(default_factory=set)
 
@@ -107,6 +112,16 @@ class Link:
         for route in self.routes:
             await self._listen(route)
 
+    def silence(self, upstreams: frozenset[Endpoint]) -> None:
+        """Only these are silent from now on; what is open to them is reset."""
+        self.silent = upstreams
+        self.drop(upstreams)
+
+    def drop(self, upstreams: frozenset[Endpoint]) -> None:
+        """End with RST what is open to these."""
+        for connection in [each for each in self._connections if each.upstream in upstreams]:
+            connection.abort()
+
     def reset(self) -> None:
         """End every open connection with RST."""
         for connection in list(self._connections):
@@ -143,6 +158,10 @@ class _Connection:
         if self.link.is_cut:  # accepted in the same turn of the loop in which the link was cut
             side.abort()
             self.link._connections.discard(self)
+        elif self.upstream in self.link.silent:
+            self.link.turned_away += self.client is None
+            side.abort()
+            self.abort()
         elif self.client is None:
             self.client = side
             side.pause()

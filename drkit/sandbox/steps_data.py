@@ -28,7 +28,7 @@ async def secrets(world: Worksite) -> None:
 async def links(world: Worksite) -> None:
     """Make the wires, and those of their routes that lead to the databases: whoever needs one may start at once."""
     names = [f"{kind}-{region}" for kind in ("users", "admin", "witness", "onprem") for region in REGIONS]
-    for name in ("replication", *names):
+    for name in ("replication", *names, f"admin-{ONPREM}"):
         world.supervisor.links[name] = Link(name)
     for region in REGIONS:
         door = world.doors[region] = world.supervisor.reserve(address(region, "agent"))

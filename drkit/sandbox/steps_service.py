@@ -98,10 +98,7 @@ async def _host(world: Worksite, name: str, site: str, number: int, public: str,
         if done["exit"] != 0:
             raise DrkitError(f"{name}: {done['command']} ended with {done['exit']}: {done['output']}", code="E0805")
     ssh = Endpoint(ready["address"], ready["port"])
-    if site in REGIONS:
-        await world.route(f"admin-{site}", f"ssh-{name}", ssh, address(site, "admin-link"))
-    else:
-        world.routes[f"ssh-{name}"] = ssh
+    await world.route(f"admin-{site}", f"ssh-{name}", ssh, address(site, "admin-link"))
 
 
 async def targets(world: Worksite) -> None:

@@ -5,7 +5,7 @@ PATH); SFTP and scp see the root as `/`. Whatever a command or a service started
 managed by `bin/svc` (see `svc_tool`); `boot` commands run at start-up.
 
 Folder: `host_key` (made once) and `root/` with `etc/machine-id`, `etc/authorized_keys` (read at each login),
-`etc/services/`, `srv/`, `var/run`, `var/log`, `bin/`.
+`etc/services/`, `srv/`, `var/run`, `var/log` (`logins`: a line for each key that was refused), `bin/`.
 
 Config: `{"name", "address", "port", "folder", "user", "authorized_keys": [LINE], "machine_id"?, "env"?: {}, "files"?:
 {PATH: TEXT}, "boot"?: [COMMAND], "identity"?: {"key": FILE, "machine_id": ID}, "isolation"?: "mount-ns"|"netns"}`. With
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 PR_SET_CHILD_SUBREAPER = 36
 BOOT_MAX_S = 15.0
+KEYS, LOGINS = "etc/authorized_keys", "var/log/logins"
+"""Below the root: who may log in, and who was not let in."""
 _FOLDERS = ("bin", "etc/services", "srv", "tmp", "var/run", "var/log")
 
 
@@ -80,7 +82,7 @@ class Layout:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         _write(self.root / "etc/machine-id", self.machine_id + "\n")
         _write(self.root / "etc/hostname", self.name + "\n")
-        keys = self.root / "etc/authorized_keys"
+        keys = self.root / KEYS
         if not keys.exists():
             _write(keys, "".join(line.strip() + "\n" for line in config["authorized_keys"]))
         tool = Path(__file__).with_name("svc_tool.py").read_text().partition("\n")[2]
@@ -273,10 +275,14 @@ def _server(layout: Layout, connections: set[asyncssh.SSHServerConnection]) -> a
 
         def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
             # Read each time: taking a key away from the host takes effect at the next login.
-            lines = (layout.root / "etc/authorized_keys").read_text().split("\n")
+            lines = (layout.root / KEYS).read_text().split("\n")
             allowed = {" ".join(line.split()[:2]) for line in lines if line.strip()}
             offered = " ".join(key.export_public_key().decode().split()[:2])
-            return username == layout.user and offered in allowed
+            if username == layout.user and offered in allowed:
+                return True
+            with (layout.root / LOGINS).open("a") as log:
+                log.write(f"{username} refused: {offered}\n")
+            return False
 
     return Login()
 

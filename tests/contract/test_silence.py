@@ -1,0 +1,135 @@
+"""Sites that answer nobody, and servers that let nobody log in, through the supervisor's API; it ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from cloud_parts import WEST, part
+from database_world import until_async
+
+from drkit.sandbox.control import serve_control
+from drkit.sandbox.layout import Folders, address, hosts
+from drkit.sandbox.links import Endpoint, Link
+from drkit.sandbox.parts._aio import Answer, answer, fetch, serve
+from drkit.sandbox.processes import identify
+from drkit.sandbox.supervisor import Part, Supervisor
+
+META = {"key": "k", "fault": "matrix", "run": "r", "step": "s"}
+
+
+@dataclass
+class Lab:
+    """A region's two servers and its edge behind their link, as the supervisor has them."""
+
+    control: str
+    ssh: Endpoint
+    edge: Endpoint
+    key: asyncssh.SSHKey
+
+    async def login(self) -> asyncssh.SSHClientConnection:
+        """As drkit comes in."""
+        async with asyncio.timeout(5):
+            return await asyncssh.connect(
+                self.ssh.host, self.ssh.port, username="ops", client_keys=[self.key], known_hosts=None, config=None,
+                agent_path=None,
+            )  # fmt: skip
+
+    async def told(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        reply = await fetch("GET" if body is None else "POST", f"{self.control}/{path}", body, timeout_s=5)
+        return reply.json()
+
+    async def met(self, what: str) -> list[int]:
+        return [one["met"] for one in (await self.told(what))["sites"]]
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    supervisor = Supervisor(Folders(tmp_path))
+    supervisor.folders.make()
+    link = supervisor.links[f"admin-{WEST}"] = Link(f"admin-{WEST}")
+
+    async def here(_: Any) -> Answer:
+        return answer({"edge": True})
+
+    with ExitStack() as stack:
+        routes = []
+        for name in hosts(WEST):
+            config = {
+                "name": name, "address": address(WEST, "host"), "port": 0, "user": "ops",
+                "folder": str(supervisor.folders.host(name)), "authorized_keys": [key.export_public_key().decode()],
+            }  # fmt: skip
+            process, ready = stack.enter_context(part("host", config, tmp_path))
+            seen = identify(process.pid)
+            assert seen is not None
+            supervisor.parts[name] = Part(name, WEST, "", {}, seen, process, ready)
+            routes.append(await link.open_route(Endpoint(ready["address"], ready["port"]), address(WEST, "admin-link")))
+        server, port = await serve(here, address(WEST, "edge"))
+        edge = await link.open_route(Endpoint(address(WEST, "edge"), port), address(WEST, "admin-link"))
+        yield Lab(await serve_control(supervisor), routes[0], edge, key)
+        server.close()
+        link.close()
+
+
+async def cut_off(connection: asyncssh.SSHClientConnection) -> None:
+    async with asyncio.timeout(5):
+        await connection.wait_closed()
+
+
+async def served(lab: Lab) -> bool:
+    try:
+        (await lab.login()).abort()
+    except (OSError, asyncssh.Error):
+        return False
+    return True
+
+
+async def test_who_is_connected_or_connects_is_reset_until_the_lease_is_over(lab: Lab) -> None:
+    inside = await lab.login()
+    await lab.told(f"silence/{WEST}", {"lease_s": 1.0, "meta": META})
+    await cut_off(inside)
+    assert await lab.met("silence") == [0], "what was open does not count: nobody may have used it"
+    with pytest.raises((ConnectionError, asyncssh.ConnectionLost)):
+        await lab.login()
+    assert await lab.met("silence") == [1]
+    assert (await fetch("GET", f"{lab.edge.url}/x", timeout_s=5)).json() == {"edge": True}, "users are served"
+    await until_async(lambda: served(lab), bool, 10)
+    assert await lab.met("silence") == []
+
+
+async def test_it_is_over_at_once_for_whoever_says_so(lab: Lab) -> None:
+    await lab.told(f"silence/{WEST}", {"lease_s": 600.0, "meta": META})
+    assert not await served(lab)
+    await lab.told(f"silence/{WEST}/over", {})
+    assert await served(lab)
+
+
+async def test_nobody_may_log_in_until_the_lease_is_over(lab: Lab) -> None:
+    inside = await lab.login()
+    await lab.told(f"logins/{WEST}", {"lease_s": 1.0, "meta": META})
+    await cut_off(inside)
+    with pytest.raises(asyncssh.PermissionDenied):
+        await lab.login()
+    assert await lab.met("logins") == [1]
+    await until_async(lambda: served(lab), bool, 10)
+    assert await lab.met("logins") == []
+
+
+async def test_who_grants_it_again_lets_them_in(lab: Lab) -> None:
+    for _ in range(2):  # asked twice it takes nothing more away
+        await lab.told(f"logins/{WEST}", {"lease_s": 600.0, "meta": META})
+    assert not await served(lab)
+    await lab.told(f"logins/{WEST}/over", {})
+    assert await served(lab)
+
+
+@pytest.mark.parametrize("what", ["silence", "logins"])
+async def test_a_site_that_is_not_there_is_refused(lab: Lab, what: str) -> None:
+    assert "there is no site mars" in (await lab.told(f"{what}/mars", {"lease_s": 1.0, "meta": META}))["error"]
