@@ -58,7 +58,7 @@ def matrix(
     real = settings.env is not None
     stage = prepare(load_runbook(environments.find_file("runbook", runbook)), pairs(changes), seed)
     chosen = _chosen(stage, sample, only, real)
-    results = _struck(settings, chosen, scenario, runbook) if real else _played(settings, stage, chosen)
+    results = _struck(settings, stage, chosen, scenario, runbook) if real else _played(settings, stage, chosen)
     told = Matrix(stage.real, results, seed, environments.SANDBOX if real else "simulator")
     settings.say.result(told.to_json(), lambda: settings.say.line("\n".join(lines(told))))
     if only is None:
@@ -77,7 +77,7 @@ def _chosen(stage: Stage, sample: int | None, only: str | None, real: bool) -> t
     from drkit.drill.matrix import sample as drawn
 
     if real:
-        from drkit.cli.striking import offered
+        from drkit.cli.offering import offered
 
         can = offered(stage.real)
     else:
@@ -98,14 +98,17 @@ def _chosen(stage: Stage, sample: int | None, only: str | None, real: bool) -> t
     return cells(stage.real)
 
 
-def _struck(settings: Settings, chosen: tuple[Cell, ...], scenario: str, runbook: str) -> tuple[Result, ...]:
-    from drkit.cli.striking import Strike, world
+def _struck(
+    settings: Settings, stage: Stage, chosen: tuple[Cell, ...], scenario: str, runbook: str
+) -> tuple[Result, ...]:
+    from drkit.cli.offering import ways
+    from drkit.cli.striking import Struck, world
 
     results: list[Result] = []
     for count, cell in enumerate(chosen, 1):
         settings.say.note(f"{count} of {len(chosen)}: {cell} in a sandbox of its own (some minutes)")
-        with world() as environment:
-            results.append(Strike(cell, scenario, runbook, environment).result())
+        with world() as made:
+            results.append(Struck(cell, ways(stage.real, cell.step), scenario, runbook, made).result())
         settings.say.note(f"  {results[-1].ending}  {results[-1].why}".rstrip())
     return tuple(results)
 

@@ -1,69 +1,76 @@
 """Strike real drills in the sandbox: for each cell a world of its own, a drill, one fault, and what became of it.
 
-Only what can be done for real from outside is offered: SIGKILL of the runner, and throttling by the AWS API's own
-gateway, whose lease ends it. The run's journal says when; whether it came in time is seen afterwards.
+The run's journal says when (`drkit.drill.moments`), the fault is one of `drkit.sandbox.strikes`. A fault that met
+nothing, or that came when its moment had passed, has shown nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drkit.errors import DrkitError, PreflightFailed
+from drkit.errors import DrkitError
 
 if TYPE_CHECKING:
+    from drkit.cli.offering import Ways
     from drkit.cli.seen import Seen
-    from drkit.drill.matrix import Cell, Result
+    from drkit.drill.matrix import Cell, Moment, Result
     from drkit.engine.runs import RunFolder
     from drkit.model.environment import Environment
-    from drkit.model.plan import Plan
+    from drkit.sandbox.processes import Process
+    from drkit.sandbox.strikes import Strike
 
-#: As requests are signed. S3 is left alone: the state store, and with it the lease, is there too.
-THROTTLED = (
-    "acm", "autoscaling", "cloudformation", "cloudtrail", "dynamodb", "ec2", "ecr", "elasticache",
-    "elasticfilesystem", "elasticloadbalancing", "events", "guardduty", "iam", "kms", "monitoring", "secretsmanager",
-    "servicequotas", "sns", "sqs", "ssm", "sts", "wafv2",
-)  # fmt: skip
-LEASE_S = 12.0
-"""How long throttling goes on."""
-COMES_S, ENDS_S = 240.0, 600.0
-"""How long the moment, and the end of the run, is waited for."""
-LOOKS_S = 0.003
+COMES_S, EFFECT_S, ENDS_S = 240.0, 30.0, 600.0
+"""How long the moment, the effect once its command is there, and the end of the run are waited for."""
+LOOKS_S = 0.2
 
 
-def offered(plan: Plan) -> tuple[Cell, ...]:
-    """The cells that can be struck for real, in the plan's order."""
-    from drkit.catalog import Catalog
-    from drkit.drill.matrix import Cell, Fault, Moment, applies
-    from drkit.drill.reach import reach
+class Missed(Exception):
+    """The fault has shown nothing, and why."""
 
-    known, found = Catalog(), list[Cell]()
-    for step in plan.steps:
-        if step.kind == "action":
-            real = itertools.product((Fault.KILL, Fault.THROTTLE), (Moment.BEFORE, Moment.DURING))
-            every = [Cell(step.id, moment, fault) for fault, moment in real]
-            found += [cell for cell in every if applies(cell, reach(known.entry(step.uses)))]
-    return tuple(found)
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A sandbox that is up, for one cell."""
+
+    folder: Path
+    environment: Environment
+
+    def drkit(self, *words: str) -> str:
+        """What the command, as anybody types it, prints. DrkitError unless it ends well (4: an objective missed)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "drkit.cli", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=ENDS_S, env=_surroundings(self.folder),
+        )  # fmt: skip
+        if done.returncode not in (0, 4):
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[:3]
+            raise DrkitError(f"drkit {shlex.join(words)} ended with {done.returncode}: {' '.join(said)}",
+                             state="The drill may go on.", hint="drkit status")  # fmt: skip
+        return done.stdout
 
 
 @dataclass
-class Strike:
-    """One cell in a world that is up."""
+class Struck:
+    """One cell's drill."""
 
     cell: Cell
+    way: Ways
+    """How its step goes to the world."""
     scenario: str
     runbook: str
-    environment: Environment
+    world: World
     commands: list[str] = field(default_factory=list)
     why: str = ""
 
@@ -73,6 +80,8 @@ class Strike:
 
         try:
             return self._result()
+        except Missed as nothing:
+            return Result(self.cell, Ending.MISSED, str(nothing))
         except DrkitError as error:
             return Result(self.cell, Ending.WRONG, error.message, tuple(self.commands))
 
@@ -81,11 +90,14 @@ class Strike:
         from drkit.drill.matrix import Ending, Result
         from drkit.engine import runs
 
-        id = self._drkit("drill", "run", self.scenario, "-r", self.runbook, "--env", "sandbox", "--detach").strip()
-        folder = runs.find(id)
-        if not self._strike(folder):
-            return Result(self.cell, Ending.MISSED, "its moment passed before the fault was there")
-        wrong = self._see_through(folder)
+        words = ("drill", "run", self.scenario, "-r", self.runbook, "--env", "sandbox", "--detach")
+        folder = runs.find(self.world.drkit(*words).strip())
+        strike = self._strike(folder)
+        try:
+            self._wait_until_met(strike)
+            wrong = self._see_through(folder, strike)
+        finally:
+            strike.end()
         seen = read(folder)
         wrong = wrong or self._wrong(seen)
         took_s = seen.state.finished_t
@@ -96,62 +108,88 @@ class Strike:
 
     # The fault
 
-    def _strike(self, folder: RunFolder) -> bool:
-        """Wait for the moment and strike. Whether it came in time."""
+    def _strike(self, folder: RunFolder) -> Strike:
+        """Wait for the moment, and let the fault begin while the run stands still. Missed."""
         from drkit.drill.matrix import Fault, Moment
+        from drkit.drill.moments import SIGNS, come, held
+        from drkit.sandbox.processes import Process
+        from drkit.sandbox.strikes.freezing import frozen
 
-        verb = "apply" if self.cell.moment is Moment.DURING else "prepare"
-        if not _reached(folder, verb, self.cell.step):
-            raise DrkitError(f"run {folder.id} never came to {self.cell.step}", hint=f"drkit status {folder.id}")
-        return self._kill(folder) if self.cell.fault is Fault.KILL else self._throttle(folder)
-
-    def _kill(self, folder: RunFolder) -> bool:
-        import signal
-
-        from drkit.sandbox.processes import Process, wait_gone
-
+        cell, way = self.cell, self.way
+        # Where the gateway itself sees the step's effect it says when; it is told before anything was sent.
+        at_gateway = cell.fault in (Fault.THROTTLE, Fault.STALE, Fault.DENIED) and bool(way.writes)
+        moment = Moment.BEFORE if at_gateway else cell.moment
+        if not come(folder.journal, SIGNS[way.kind, moment], cell.step, COMES_S):
+            raise DrkitError(f"run {folder.id} never came to {cell.step}", hint=f"drkit status {folder.id}")
         runner = folder.runner()
         assert runner is not None  # its journal goes on
         process = Process(runner.pid, runner.start)
-        process.send(signal.SIGKILL)
-        wait_gone([process], within_s=10)
-        in_time = self._in_time(folder)
-        self._drkit("resume", folder.id, "--detach")
-        return in_time
+        if moment is Moment.AFTER and way.kind == "action":
+            with held(folder.journal):  # it goes on to take effect, and nothing of that is written down
+                self._look_in_time(folder, moment)
+                self._look_for_effect(folder)
+                strike = self._begun(folder, process, lies_in_wait=False)
+        else:
+            with frozen(process):
+                self._look_in_time(folder, moment)
+                strike = self._begun(folder, process, lies_in_wait=moment is not cell.moment)
+        if cell.fault is Fault.KILL:
+            self.world.drkit("resume", folder.id, "--detach")
+        return strike
 
-    def _in_time(self, folder: RunFolder) -> bool:
-        """Whether the step, now that the fault is there, is where the cell wants it: not sent, or without a result."""
+    def _look_in_time(self, folder: RunFolder, moment: Moment) -> None:
+        """Missed if it is not this moment any more."""
         from drkit.cli.seen import read
-        from drkit.drill.matrix import Moment
+        from drkit.drill.moments import in_time
 
-        step = read(folder).state.steps[self.cell.step]
-        return step.finished_t is None and step.intent is (self.cell.moment is Moment.DURING)
+        if not in_time(read(folder).state.steps[self.cell.step], moment):
+            raise Missed("its moment passed before the fault was there")
 
-    def _throttle(self, folder: RunFolder) -> bool:
+    def _look_for_effect(self, folder: RunFolder) -> None:
+        """Wait until the step's own check holds, asked from outside. Missed if it does not."""
+        deadline = time.monotonic() + EFFECT_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(DrkitError):  # it cannot be looked at yet
+                if json.loads(self.world.drkit("inspect", folder.id, self.cell.step, "-o", "json"))["check"] == "holds":
+                    return
+        raise Missed(f"{self.cell.step} was not seen to take effect while its result was held back")
+
+    def _begun(self, folder: RunFolder, runner: Process, *, lies_in_wait: bool) -> Strike:
         from drkit.cli.seen import read
+        from drkit.drill.matrix import Fault, Moment
+        from drkit.sandbox.strikes import Drilled
+        from drkit.sandbox.strikes.denied import denied
+        from drkit.sandbox.strikes.disk import Disk
+        from drkit.sandbox.strikes.hosts import Hosts
+        from drkit.sandbox.strikes.kill import Kill
+        from drkit.sandbox.strikes.stale import Stale
+        from drkit.sandbox.strikes.throttle import Throttle
 
-        region = read(folder).state.plan.target
+        control, region = self.world.environment.control, read(folder).state.plan.target
+        assert control is not None  # of a sandbox
+        drilled = Drilled(
+            control, region, folder.id, self.cell.step, runner, self.way.permissions,
+            self.way.writes if lies_in_wait else (), loses=self.cell.moment is Moment.AFTER,
+        )  # fmt: skip
+        make: dict[Fault, Callable[[Drilled], Strike]] = {
+            Fault.KILL: Kill, Fault.HOSTS: Hosts, Fault.THROTTLE: Throttle, Fault.STALE: Stale, Fault.DENIED: denied,
+            Fault.DISK: Disk,
+        }  # fmt: skip
+        strike = make[self.cell.fault](drilled)
+        strike.begin()
+        return strike
 
-        def begin(service: str) -> None:
-            meta = {"key": f"matrix-{folder.id}-{service}", "fault": "aws.api-throttle", "run": folder.id}
-            body = {"service": service, "throttle": True, "lease_s": LEASE_S, "meta": meta}
-            _control(self.environment, f"/troubles/{region}", body)
-
-        with ThreadPoolExecutor(len(THROTTLED)) as at_once:
-            list(at_once.map(begin, THROTTLED))
-        if not self._in_time(folder):
-            return False
-        turned_away = 0
-        until = time.monotonic() + LEASE_S
-        while time.monotonic() < until and not turned_away:
-            troubles = _control(self.environment, "/troubles", None)["troubles"]
-            turned_away = sum(one["seen"] for one in troubles)
-            time.sleep(0.2)
-        return turned_away > 0
+    def _wait_until_met(self, strike: Strike) -> None:
+        """Missed if it is over, or a drill could be, before it made a difference."""
+        deadline = time.monotonic() + COMES_S
+        while not strike.met():
+            if not strike.lasts() or time.monotonic() > deadline:
+                raise Missed("the fault was there, and met nothing")
+            time.sleep(LOOKS_S)
 
     # What becomes of it
 
-    def _see_through(self, folder: RunFolder) -> list[str]:
+    def _see_through(self, folder: RunFolder, strike: Strike) -> list[str]:
         """Until the run is over; where it stops, do as it says. What is wrong with that."""
         from drkit.cli.seen import read
         from drkit.engine import runs
@@ -163,13 +201,13 @@ class Strike:
             if state.outcome is not None and not runs.alive(folder):
                 return []
             if state.outcome is None and state.phase in ("paused", "waiting"):
-                wrong = self._follow(seen)
+                wrong = self._follow(seen, strike)
                 if wrong:
                     return [wrong]
-            time.sleep(0.5)
+            time.sleep(LOOKS_S)
         return [f"it hangs: not over after {ENDS_S:g} s"]
 
-    def _follow(self, seen: Seen) -> str | None:
+    def _follow(self, seen: Seen, strike: Strike) -> str | None:
         blocks = seen.state.blocks()
         if not blocks:
             return "it stands still and names no next command"
@@ -177,15 +215,18 @@ class Strike:
         if command in self.commands:
             return f"{command} does not recover it: {blocks[0].reason}"
         self.why = self.why or f"{blocks[0].step}: {blocks[0].reason}"
-        time.sleep(LEASE_S)  # the fault is over by then, by its own lease
+        if not self.cell.transient:
+            strike.end()  # a person has granted it again
+        while strike.lasts():
+            time.sleep(LOOKS_S)
         self.commands.append(command)
         _, *words = shlex.split(command)
-        told = self._drkit(*words, *(["-o", "json"] if words[0] == "inspect" else []))
+        told = self.world.drkit(*words, *(["-o", "json"] if words[0] == "inspect" else []))
         if words[0] == "inspect":
             done = json.loads(told)["check"] == "holds" and not seen.state.steps[words[2]].plan.fences
             settle = ["resolve", *words[1:], "--as", "done" if done else "not-done", "--reason", "seen by inspect"]
             self.commands.append(f"drkit {shlex.join(settle)}")
-            self._drkit(*settle)
+            self.world.drkit(*settle)
         return None
 
     def _wrong(self, seen: Seen) -> list[str]:
@@ -193,71 +234,32 @@ class Strike:
         from drkit.drill.judging import by_journal
 
         found = by_journal(seen.state.plan, seen.rows)
-        report: dict[str, Any] = json.loads(self._drkit("report", seen.folder.id, "-o", "json"))
+        report: dict[str, Any] = json.loads(self.world.drkit("report", seen.folder.id, "-o", "json"))
         if not report["evidence"]["verified"]:
             found.append("its evidence does not verify")
         if report["recovery_time"]["recovered_at"] is None:
             found.append("users were not seen to be served again")
         return found + [f"left behind: {leak}" for leak in report["leaks"]]
 
-    def _drkit(self, *words: str) -> str:
-        """What the command, as anybody types it, prints. DrkitError unless it ends well (4: an objective missed)."""
-        done = subprocess.run(
-            [sys.executable, "-m", "drkit.cli", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=ENDS_S,
-        )  # fmt: skip
-        if done.returncode not in (0, 4):
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[:3]
-            raise DrkitError(f"drkit {shlex.join(words)} ended with {done.returncode}: {' '.join(said)}",
-                             state="The drill may go on.", hint="drkit status")  # fmt: skip
-        return done.stdout
-
 
 @contextmanager
-def world() -> Iterator[Environment]:
-    """A sandbox for one cell. PreflightFailed if one is up already: what a cell leaves must be nobody's."""
-    from drkit.cli.sandbox import where
+def world() -> Iterator[World]:
+    """A sandbox for one cell, in a folder of its own: it clashes with no other, and is gone afterwards."""
     from drkit.sandbox import world as sandbox
 
-    folder = where()
-    if sandbox.status(folder)["up"]:
-        raise PreflightFailed("every cell needs a sandbox of its own, and one is up", hint="drkit sandbox down")
+    place = Path(tempfile.mkdtemp(prefix="drkit-matrix-"))
+    place.chmod(0o711)  # as root the servers run as nobody, who must pass through
+    folder = place / "w"
     try:
-        sandbox.up(folder, tell=lambda part: None)
-        yield sandbox.load(sandbox.default_folder())
+        yield World(folder, sandbox.up(folder, tell=lambda part: None))
     finally:
         with contextlib.suppress(DrkitError):
             subprocess.run(
                 [sys.executable, "-m", "drkit.cli", "sandbox", "down"], stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=120, check=False,
+                timeout=120, check=False, env=_surroundings(folder),
             )  # fmt: skip
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _reached(folder: RunFolder, verb: str, step: str) -> bool:
-    """Wait until the journal has this command. Whether it came."""
-    from drkit.engine.journal import Tail
-
-    deadline = time.monotonic() + COMES_S
-    with Tail(folder.journal) as tail:
-        while time.monotonic() < deadline:
-            if any(c.verb == verb and c.step == step for row in tail.new() for c in row.commands):
-                return True
-            time.sleep(LOOKS_S)
-    return False
-
-
-def _control(environment: Environment, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-    """Ask the sandbox itself. DrkitError if it refuses."""
-    import urllib.error
-    import urllib.request
-
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"{environment.control}{path}", data=data, method="GET" if body is None else "POST"
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            answer: dict[str, Any] = json.load(reply)
-            return answer
-    except urllib.error.URLError as error:
-        raise DrkitError(f"the sandbox refused {path}: {error}", hint="drkit sandbox status") from error
+def _surroundings(folder: Path) -> dict[str, str]:
+    return os.environ | {"DRKIT_SANDBOX_DIR": str(folder)}

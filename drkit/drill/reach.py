@@ -1,4 +1,4 @@
-"""Which ways an action or a probe goes to the world, read from its code: the providers that it uses. Pure."""
+"""Which ways an action or a probe goes to the world, read from its code: providers it uses, words it says. Pure."""
 
 from __future__ import annotations
 
@@ -34,20 +34,34 @@ def reach(entry: Entry) -> Reach:
     return Reach(frozenset(), frozenset())
 
 
+def words(entry: Entry) -> tuple[frozenset[str], frozenset[str]]:
+    """The strings in the code of its effect, and of its looks: among them services, and what is asked of them."""
+    if isinstance(entry, Action):
+        return _said_by(entry.apply), _said_by(entry.observe.observe)
+    return frozenset(), _said_by(entry.observe) if isinstance(entry, Probe) else frozenset()
+
+
 def _used_by(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(thing.__name__ for thing in _all_named_by(function) if _is_provider(thing))
+
+
+def _said_by(function: Callable[..., Any]) -> frozenset[str]:
+    codes = (thing.__code__ for thing in _all_named_by(function) if inspect.isfunction(thing))
+    return frozenset(word for code in codes for word in _strings(code))
+
+
+def _all_named_by(function: Callable[..., Any]) -> Iterator[Any]:
+    """It, and whatever of drkit's code it names, directly or not, up to the providers."""
     seen: set[int] = set()
     waiting: list[Any] = [function]
-    found: set[str] = set()
     while waiting:
         thing = waiting.pop()
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if _is_provider(thing):
-            found.add(thing.__name__)
-        else:
+        yield thing
+        if not _is_provider(thing):
             waiting += _named_by(thing)
-    return frozenset(found)
 
 
 def _is_provider(thing: object) -> bool:
@@ -79,3 +93,14 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+def _strings(code: CodeType) -> Iterator[str]:
+    """Also in what is defined inside of it, and in tuples."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _strings(constant)
+        elif isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple | frozenset):
+            yield from (part for part in constant if isinstance(part, str))

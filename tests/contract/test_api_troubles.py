@@ -104,7 +104,7 @@ def test_a_trouble_that_sleeps_loses_the_answer_of_what_it_waits_for_and_begins(
     from botocore.exceptions import ConnectionClosedError
 
     ssm, after = quiet.client("ssm", WEST), [("ssm", "Put*")]
-    met = begin(quiet, "ssm", throttle=True, after=after)
+    met = begin(quiet, "ssm", throttle=True, after=after, loses=True, waits_s=600)
     assert refused(ssm.describe_parameters) is None and met() == 0
     with pytest.raises(ConnectionClosedError):
         ssm.put_parameter(Name="/lost", Value="there", Type="String")
@@ -113,7 +113,16 @@ def test_a_trouble_that_sleeps_loses_the_answer_of_what_it_waits_for_and_begins(
     assert ssm.get_parameter(Name="/lost")["Parameter"]["Value"] == "there"
 
 
-def test_what_sleeps_is_over_with_its_lease(quiet: Cloud) -> None:
-    begin(quiet, "sqs", throttle=True, after=[("sqs", "CreateQueue")], lease_s=0.3)
+def test_a_trouble_that_sleeps_begins_with_the_call_it_waits_for_and_lasts_for_its_lease(quiet: Cloud) -> None:
+    ssm = quiet.client("ssm", WEST)
+    begin(quiet, "ssm", throttle=True, after=[("ssm", "Put*")], waits_s=600, lease_s=0.5)
+    assert refused(ssm.put_parameter, Name="/begins", Value="there", Type="String") is None
+    assert refused(ssm.get_parameter, Name="/begins") is not None
+    until(lambda: refused(ssm.get_parameter, Name="/begins") is None)
+    assert quiet.admin("/troubles")["troubles"] == []
+
+
+def test_what_sleeps_is_over_when_nothing_comes(quiet: Cloud) -> None:
+    begin(quiet, "sqs", throttle=True, after=[("sqs", "CreateQueue")], waits_s=0.3)
     until(lambda: quiet.admin("/troubles")["troubles"] == [])
     assert refused(quiet.client("sqs", WEST).create_queue, QueueName="q") is None

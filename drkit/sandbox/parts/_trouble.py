@@ -81,8 +81,10 @@ class Trouble:
     stale_s: float = 0.0
     """Reads show what was so this long ago, as far as that was asked for; 0: what is so."""
     after: tuple[tuple[str, str], ...] = ()
-    """Services and patterns. Asleep until one of these calls was carried out, whose answer is lost; then its lease
-    begins anew."""
+    """Services and patterns. Asleep until one of these calls was carried out, at most `waits_s`; then it begins."""
+    loses: bool = False
+    """The answer of that call is lost."""
+    waits_s: float = 0.0
     until: float = 0.0
     """On `time.monotonic()`."""
     seen: int = 0
@@ -101,8 +103,8 @@ class Trouble:
             raise ValueError(str(error)) from error
         if not found.lease_s > 0 or not 0 < found.percent <= 100 or not found.meta.get("key"):
             raise ValueError("a trouble has a key, lease_s above 0, percent from 1 to 100")
-        if found.delay_s < 0 or found.stale_s < 0:
-            raise ValueError("delay_s and stale_s are not below 0")
+        if found.delay_s < 0 or found.stale_s < 0 or bool(found.after) != (found.waits_s > 0):
+            raise ValueError("delay_s and stale_s are not below 0, waits_s is above 0 with after, and only then")
         return found
 
     def meets(self, region: str, call: Call) -> bool:
@@ -143,7 +145,7 @@ class Troubles:
         """From now on, until its lease is over. Begun twice it ends when it was to end."""
         with self._lock:
             self._sweep()
-            trouble.until = time.monotonic() + trouble.lease_s
+            trouble.until = time.monotonic() + (trouble.waits_s if trouble.after else trouble.lease_s)
             self._by_key.setdefault(trouble.meta["key"], trouble)
 
     def end(self, key: str) -> None:
@@ -174,8 +176,8 @@ class Troubles:
         with self._lock:
             self._count(met)
 
-    def lose(self, region: str, call: Call) -> bool:
-        """This call was carried out. Whether its answer is lost, because troubles waited for it: they begin."""
+    def carried_out(self, region: str, call: Call) -> bool:
+        """What waited for this call begins. Whether its answer is lost."""
         if _spared(call):
             return False
         with self._lock:
@@ -184,7 +186,7 @@ class Troubles:
             for trouble in woken:
                 trouble.after = ()
                 trouble.until = time.monotonic() + trouble.lease_s
-        return bool(woken)
+        return any(trouble.loses for trouble in woken)
 
     @staticmethod
     def _count(met: Met) -> None:

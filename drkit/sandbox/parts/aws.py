@@ -95,7 +95,7 @@ class Cloud:
         reply = self._misdirected(gateway, call) or self._forward(call, environ)
         if question is not None:
             reply = self._as_known(question, reply, met)
-        elif not call.reads and self.troubles.lose(gateway, call):
+        elif not call.reads and self.troubles.carried_out(gateway, call):
             return None, "lost"
         # A region that went down while it worked does not get its answer out: done, and never heard of.
         if lose or any(self.gates[region].setting(call.service).mode == "refuse" for region in needed):
