@@ -8,7 +8,7 @@ from drkit.actions.service import hosts_of
 from drkit.actions.together import fail_with, together
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import DrkitError, Refused, StepFailed, Unobservable
+from drkit.errors import DrkitError, Refused, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
 from drkit.model.params import Params, SiteName, Use
@@ -111,11 +111,15 @@ class Admit(Nodes):
 @action("host.admit", observe=nodes, repeat="safe", unfenced=False, timeout_s=40)
 async def admit(ctx: Context, p: Admit, before: NodesState) -> None:
     """Write on every host, once all are proven fit, that it may serve."""
-    unfit = [node.host for node in before.nodes if not _admissible(p, node)]
+    now = await nodes(ctx, p)  # what was so before the first attempt is no proof for a later one
+    silent = [node.host for node in now.nodes if not node.reached]
+    if silent:
+        raise Unreachable(f"Nobody answers on {', '.join(silent)}; nothing was written.")
+    unfit = [node.host for node in now.nodes if not _admissible(p, node)]
     if unfit:
         raise StepFailed(f"Not fit to serve: {', '.join(unfit)}.", world="untouched")
     note = json.dumps({"admitted_by": ctx.token, "run": ctx.run}).encode()
-    await put_on_each(ctx, hosts_of(ctx, p.site, p.role), _NODE, {host.host: note for host in before.nodes})
+    await put_on_each(ctx, hosts_of(ctx, p.site, p.role), _NODE, {host.host: note for host in now.nodes})
 
 
 def _admissible(p: Admit, node: Node) -> bool:

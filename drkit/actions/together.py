@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from drkit.errors import DrkitError, Refused, StepFailed
+from drkit.errors import DrkitError, Refused, StepFailed, Unreachable
 
 T = TypeVar("T")
 
@@ -33,12 +33,15 @@ async def together(asked: Iterable[Awaitable[T]]) -> list[T]:
 
 
 def fail_with(failures: Sequence[DrkitError], *, asked: int) -> None:
-    """Raise what the failures of `asked` targets amount to: Refused if all of them refused, else StepFailed."""
+    """Raise what the failures of `asked` targets amount to: Refused if all of them refused, Unreachable if nobody
+    was reached, else StepFailed."""
     if not failures:
         return
     said = " ".join(sorted(failure.message for failure in failures))
     if len(failures) == asked and all(isinstance(failure, Refused) for failure in failures):
         raise Refused(said)
+    if len(failures) == asked and all(isinstance(failure, Unreachable) for failure in failures):
+        raise Unreachable(said)
     raise StepFailed(said)
 
 

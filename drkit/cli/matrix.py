@@ -14,7 +14,9 @@ from drkit.cli.settings import Settings, pairs
 from drkit.errors import DrkitError, Exit, UsageError
 
 if TYPE_CHECKING:
-    from drkit.drill.matrix import Cell, Matrix, Result
+    from collections import Counter
+
+    from drkit.drill.matrix import Cell, Ending, Matrix, Result
     from drkit.drill.rehearsing import Stage
 
 LETTERS = {"resumed": "R", "safe stop": "S", "wrong": "W", "not applicable": ".", "missed": "?"}
@@ -31,6 +33,9 @@ def matrix(
     ctx: typer.Context,
     runbook: Annotated[str, typer.Argument(help="Name or file of a runbook.")],
     sample: Annotated[int | None, typer.Option("--sample", min=1, metavar="N", help="Only N cells, by --seed.")] = None,
+    part: Annotated[
+        str | None, typer.Option("--part", metavar="K/N", help="Only the K-th of N parts of all cells.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Latencies, orders and the sample follow it.")] = 0,
     only: Annotated[
         str | None, typer.Option("--only", metavar="STEP:MOMENT:FAULT", help="One cell again: promote:during:kill.")
@@ -57,7 +62,7 @@ def matrix(
                          hint=f"drkit drill matrix {runbook}")  # fmt: skip
     real = settings.env is not None
     stage = prepare(load_runbook(environments.find_file("runbook", runbook)), pairs(changes), seed)
-    chosen = _chosen(stage, sample, only, real)
+    chosen = _chosen(stage, sample, part, only, real)
     results = _struck(settings, stage, chosen, scenario, runbook) if real else _played(settings, stage, chosen)
     told = Matrix(stage.real, results, seed, environments.SANDBOX if real else "simulator")
     settings.say.result(told.to_json(), lambda: settings.say.line("\n".join(lines(told))))
@@ -71,9 +76,10 @@ def matrix(
         raise typer.Exit(int(Exit.MISSED))
 
 
-def _chosen(stage: Stage, sample: int | None, only: str | None, real: bool) -> tuple[Cell, ...]:
+def _chosen(stage: Stage, sample: int | None, part: str | None, only: str | None, real: bool) -> tuple[Cell, ...]:
     """The cells that are asked for. Where it is for real never all of them unasked: each takes minutes."""
     from drkit.drill.matrix import Cell, cells, touched
+    from drkit.drill.matrix import part as parted
     from drkit.drill.matrix import sample as drawn
 
     if real:
@@ -85,17 +91,32 @@ def _chosen(stage: Stage, sample: int | None, only: str | None, real: bool) -> t
     if only is not None:
         cell = Cell.read(only, stage.real)
         if cell not in can:
-            reached = ", ".join(sorted(stage.reaches[cell.step].all)) or "nothing"
-            why = f"{cell.fault} cannot touch {cell.step}, which reaches {reached}"
-            raise UsageError(f"{cell} cannot be struck for real" if real else why, hint="drkit help matrix")
+            raise UsageError(_why_not(cell, stage, real), hint="drkit help matrix")
         return (cell,)
+    if part is not None:
+        can = parted(can, part)
+    elif real and sample is None:
+        raise UsageError(
+            f"each of the {len(can)} cells is a drill of its own in a sandbox of its own: say how many",
+            hint="add --sample 12, or --part 1/40",
+        )
     if sample is not None:
         return drawn(can, sample, stage.seed)
-    if real:
-        raise UsageError(
-            "every cell is a drill of its own in a sandbox of its own: say how many", hint="add --sample 2"
-        )
-    return cells(stage.real)
+    return cells(stage.real) if part is None else can
+
+
+def _why_not(cell: Cell, stage: Stage, real: bool) -> str:
+    from drkit.drill.matrix import Fault, applies
+
+    reach = stage.reaches[cell.step]
+    if not applies(cell, reach):
+        return f"{cell.fault} cannot touch {cell.step}, which reaches {', '.join(sorted(reach.all)) or 'nothing'}"
+    if real and cell.fault is Fault.DISK:
+        from drkit.sandbox.strikes import disk
+
+        if (missing := disk.why_not()) is not None:
+            return f"{cell} cannot be struck for real: {missing}"
+    return f"{cell} cannot be struck for real"
 
 
 def _struck(
@@ -103,7 +124,10 @@ def _struck(
 ) -> tuple[Result, ...]:
     from drkit.cli.offering import ways
     from drkit.cli.striking import Struck, world
+    from drkit.sandbox.strikes import disk
 
+    if (missing := disk.why_not()) is not None:
+        settings.say.note(f"Without a slow disk: {missing}")
     results: list[Result] = []
     for count, cell in enumerate(chosen, 1):
         settings.say.note(f"{count} of {len(chosen)}: {cell} in a sandbox of its own (some minutes)")
@@ -160,10 +184,15 @@ def _sum(told: Matrix) -> list[str]:
     of_transient = "none of them has a fault that passes" if share is None else f"{share:.1%} resumed"
     again = "not counted" if told.repeated is None else f"{told.repeated}, all declared safe to repeat"
     return [
+        *(f"      {fault:<8}  {_named(count)}" for fault, count in told.by_fault.items()),
         f"{'FAIL' if told.wrong else 'OK'}    {len(told.results)} cells: {said}",
         f"      where the fault passes by itself: {of_transient}",
         f"      effects sent again although they were there: {again}",
     ]
+
+
+def _named(count: Counter[Ending]) -> str:
+    return ", ".join(f"{number} {ending}" for ending, number in sorted(count.items()))
 
 
 def _again(told: Matrix, result: Result) -> str:

@@ -153,6 +153,14 @@ def sample(every: Sequence[Cell], count: int, seed: int) -> tuple[Cell, ...]:
     return tuple(cell for cell in every if cell in drawn)
 
 
+def part(every: Sequence[Cell], text: str) -> tuple[Cell, ...]:
+    """`K/N`: the K-th of N parts of the same size, which together are all. UsageError."""
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise UsageError(f'--part: "{text}" is none of 1/N to N/N', hint="--part 1/40")
+    return tuple(every[int(number) - 1 :: int(count)])
+
+
 def _dealt(cells: Sequence[Cell], chance: random.Random) -> list[Cell]:
     """Shuffled, their moments in turn."""
     piles = [[cell for cell in cells if cell.moment is moment] for moment in Moment]
@@ -178,6 +186,14 @@ class Matrix:
     def count(self, *, transient: bool = False) -> Counter[Ending]:
         """Cells by ending; `transient`: only those whose fault passes by itself."""
         return Counter(result.ending for result in self.results if result.cell.transient or not transient)
+
+    @property
+    def by_fault(self) -> dict[Fault, Counter[Ending]]:
+        """Cells by ending, for each fault that there was."""
+        counts: dict[Fault, Counter[Ending]] = {}
+        for result in self.results:
+            counts.setdefault(result.cell.fault, Counter())[result.ending] += 1
+        return {fault: counts[fault] for fault in Fault if fault in counts}
 
     @property
     def resumed_share(self) -> float | None:
@@ -208,6 +224,7 @@ class Matrix:
             "schema": SCHEMA, "runbook": {"name": self.plan.runbook, "digest": self.plan.runbook_digest},
             "where": self.where, "seed": self.seed, "steps": len(happening(self.plan)),
             "totals": _named(self.count()), "transient": _named(self.count(transient=True)),
+            "by_fault": {str(fault): _named(count) for fault, count in self.by_fault.items()},
             "resumed_share": self.resumed_share, "repeated": self.repeated,
             "cells": [each.to_json() for each in self.results if each.ending is not Ending.NOT_APPLICABLE],
         }  # fmt: skip

@@ -78,8 +78,10 @@ def test_a_wrong_cell_is_exit_4_and_named_with_the_command_that_repeats_it(
         (["--only", "nobody:before:kill"], 'has no step "nobody"'),
         (["--only", "agree:before:meteor"], '"meteor" is none of kill, ssh, throttle, stale, denied, disk'),
         (["--env", "lab"], "on the simulator or in the sandbox, not in lab"),
-        (["--env", "sandbox"], "every cell is a drill"),
-        (["--env", "sandbox", "--only", "keys/grant:before:stale"], "cannot be struck for real"),
+        (["--env", "sandbox"], "is a drill of its own in a sandbox of its own: say how many"),
+        (["--env", "sandbox", "--only", "keys/grant:before:ssh"], "ssh cannot touch keys/grant"),
+        (["--env", "sandbox", "--only", "later:before:denied"], "cannot be struck for real"),
+        (["--part", "3/2"], '"3/2" is none of 1/N to N/N'),
         (["--sample", "0"], "sample"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ import pytest
 from cloud_parts import WEST, part
 from database_world import until_async
 
+from drkit import testing
+from drkit.actions.host import Admit, admit, nodes
+from drkit.errors import Unreachable
+from drkit.model.environment import Address, Environment, Host, SecretRef, Site
+from drkit.model.observation import State
 from drkit.sandbox.control import serve_control
 from drkit.sandbox.layout import Folders, address, hosts
 from drkit.sandbox.links import Endpoint, Link
@@ -29,6 +35,8 @@ class Lab:
     """A region's two servers and its edge behind their link, as the supervisor has them."""
 
     control: str
+    environment: Environment
+    secrets: dict[str, str]
     ssh: Endpoint
     edge: Endpoint
     key: asyncssh.SSHKey
@@ -60,20 +68,33 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         return answer({"edge": True})
 
     with ExitStack() as stack:
-        routes = []
+        routes, servers = [], []
+        secrets = {"secret://lab/login": key.export_private_key().decode()}
         for name in hosts(WEST):
             config = {
                 "name": name, "address": address(WEST, "host"), "port": 0, "user": "ops",
                 "folder": str(supervisor.folders.host(name)), "authorized_keys": [key.export_public_key().decode()],
+                "files": {"etc/services/app.json": json.dumps({"argv": ["sleep", "1"], "release": "x"})},
             }  # fmt: skip
             process, ready = stack.enter_context(part("host", config, tmp_path))
             seen = identify(process.pid)
             assert seen is not None
             supervisor.parts[name] = Part(name, WEST, "", {}, seen, process, ready)
             routes.append(await link.open_route(Endpoint(ready["address"], ready["port"]), address(WEST, "admin-link")))
+            servers.append(
+                Host(
+                    name=name, site=WEST, address=Address(host=routes[-1].host, port=routes[-1].port), user="ops",
+                    key=SecretRef(ref="secret://lab/login"), known_host=ready["public_key"],
+                    machine_id=ready["machine_id"], roles=("app",),
+                )
+            )  # fmt: skip
         server, port = await serve(here, address(WEST, "edge"))
         edge = await link.open_route(Endpoint(address(WEST, "edge"), port), address(WEST, "admin-link"))
-        yield Lab(await serve_control(supervisor), routes[0], edge, key)
+        environment = Environment(
+            name="lab", kind="sandbox", account="0", sites=(Site(name=WEST, kind="region"),), hosts=tuple(servers),
+            state_store="file:///nowhere",
+        )  # fmt: skip
+        yield Lab(await serve_control(supervisor), environment, secrets, routes[0], edge, key)
         server.close()
         link.close()
 
@@ -128,6 +149,20 @@ async def test_who_grants_it_again_lets_them_in(lab: Lab) -> None:
     assert not await served(lab)
     await lab.told(f"logins/{WEST}/over", {})
     assert await served(lab)
+
+
+async def test_servers_that_were_silent_are_admitted_once_they_answer(lab: Lab) -> None:
+    ctx = testing.context(lab.environment, secrets=lab.secrets, source=WEST, target=WEST, step="nodes")
+    p = Admit(role="app", service="app", disk_free_mb_min=0, memory_free_mb_min=0)
+    await lab.told(f"silence/{WEST}", {"lease_s": 600.0, "meta": META})
+    before = await nodes(ctx, p)
+    with pytest.raises(Unreachable, match="nothing was written"):
+        await admit(ctx, p, before)
+    assert admit.state(p, await nodes(ctx, p)) is State.UNKNOWN
+    await lab.told(f"silence/{WEST}/over", {})
+    await admit(ctx, p, before)
+    assert admit.state(p, await nodes(ctx, p)) is State.HOLDS
+    await ctx.providers.aclose()
 
 
 @pytest.mark.parametrize("what", ["silence", "logins"])

@@ -8,7 +8,7 @@ import pytest
 from engine_fakes import gate, plan, step
 
 from drkit.catalog import Catalog
-from drkit.drill.matrix import Cell, Ending, Fault, Matrix, Moment, Result, applies, cells, sample, touched
+from drkit.drill.matrix import Cell, Ending, Fault, Matrix, Moment, Result, applies, cells, part, sample, touched
 from drkit.drill.reach import Reach, reach
 from drkit.errors import UsageError
 from drkit.model.plan import Join, PlanStep
@@ -74,6 +74,16 @@ def test_few_cells_are_enough_to_try_every_fault_and_every_moment(seed: int) -> 
     assert len(twice) == len(Fault) * len(Moment) and set(twice.values()) == {1}
 
 
+def test_the_parts_are_all_cells_and_each_once() -> None:
+    every = cells(PLAN)
+    parts = [part(every, f"{number}/7") for number in range(1, 8)]
+    assert sorted(cell for each in parts for cell in each) == sorted(every)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for wrong in ("", "1", "0/3", "4/3", "a/b", "1/-2"):
+        with pytest.raises(UsageError):
+            part(every, wrong)
+
+
 def test_a_cell_is_read_as_it_is_written() -> None:
     for cell in cells(PLAN):
         assert Cell.read(str(cell), PLAN) == cell
@@ -94,6 +104,9 @@ def test_the_share_counts_what_passes_by_itself_and_leaves_out_what_does_not_app
     assert found.resumed_share == 2 / 4
     told = found.to_json()
     assert told["totals"] == {"resumed": 2, "safe_stop": 2, "wrong": 1, "not_applicable": 1, "missed": 0}
+    assert told["by_fault"]["stale"] == {
+        "resumed": 0, "safe_stop": 1, "wrong": 0, "not_applicable": 0, "missed": 0
+    }  # fmt: skip
     assert (told["repeated"], len(told["cells"]), told["resumed_share"]) == (3, 5, 0.5)
     assert Matrix(PLAN, (result(Fault.KILL, Ending.RESUMED, None),), 0, "sandbox").repeated is None
     assert Matrix(PLAN, (result(Fault.DENIED, Ending.SAFE_STOP),), 0, "simulator").resumed_share is None
