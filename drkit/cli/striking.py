@@ -237,8 +237,9 @@ class Struck:
         report: dict[str, Any] = json.loads(self.world.drkit("report", seen.folder.id, "-o", "json"))
         if not report["evidence"]["verified"]:
             found.append("its evidence does not verify")
-        if report["recovery_time"]["recovered_at"] is None:
-            found.append("users were not seen to be served again")
+        users, breaks = report["recovery_time"], any(step.heals is not None for step in seen.state.plan.steps)
+        if breaks and users["recovered_at"] is None:
+            found.append(f"users were not seen to be served again: {users['reason']}")
         return found + [f"left behind: {leak}" for leak in report["leaks"]]
 
 
