@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drkit.cli import chaos, compose, seen, undoing
+from drkit.cli import chaos, compose, seen, toolkit, undoing
 from drkit.cli import environment as environments
 from drkit.cli.ordering import me, order
 from drkit.cli.settings import Settings
-from drkit.errors import Exit, UsageError
+from drkit.errors import Exit, JournalError, UsageError
 
 if TYPE_CHECKING:
+    from drkit.chaos.ending import Ending
     from drkit.cli.launch import Waiting
     from drkit.model.environment import Environment
     from drkit.model.faults import Marker, Markers
@@ -67,9 +68,10 @@ def stop(
     everything: Annotated[bool, typer.Option("--all", help="Every fault of every run.")] = False,
     run: Annotated[str | None, typer.Option("--run", help="Only the faults of this run.")] = None,
 ) -> None:
-    """Heal what was broken: ends drills that go on here, and heals every fault that a target remembers.
+    """Heal what was broken: ends drills, and heals every fault that a target remembers.
 
-    Experiments of this machine are rolled back.
+    A drill that goes on elsewhere, or whose runner is dead, loses the environment. Experiments of this machine are
+    rolled back.
     """
     settings: Settings = ctx.obj
     if everything == (run is not None):
@@ -85,6 +87,7 @@ def _heal_all(settings: Settings, environment: Environment, run: str | None) -> 
     """End the environment's drills, and heal what its targets remember."""
     from drkit.cli import launch
 
+    ending = _unattended(settings, environment, run)
     for going in drills(environment):
         if run in (None, going):
             settings.say.note(f"Ending {going}, which goes on")
@@ -93,14 +96,58 @@ def _heal_all(settings: Settings, environment: Environment, run: str | None) -> 
     for _ in range(ROUNDS):  # what a drill was just injecting when it was ended is seen in the next one
         found = look(environment)
         markers = [marker for marker in found.markers if run in (None, marker.run)]
-        if not markers:
+        if markers:
+            code = launch.follow(settings, heal(environment, markers), detach=False)
+        elif ending is None:
             break
-        code = launch.follow(settings, heal(environment, markers), detach=False)
+        if ending is not None:
+            _free(settings, environment, ending)
+            ending = None
     for silent in found.silent:
         settings.say.warn(f"Unknown what is left there: {silent}")
     if not markers:
         settings.say.note(f"Nothing is left broken in {environment.name}, as far as it answers.")
     return Exit.FAILED if (markers or found.silent) and code is Exit.DONE else code
+
+
+def _unattended(settings: Settings, environment: Environment, run: str | None) -> Ending | None:
+    """Begin to end the drill that holds the environment and that nobody on this machine carries out; None if none does.
+
+    Its lease has to be waited for, perhaps; what it broke has not.
+    """
+    from drkit.chaos.ending import Ending, unattended
+    from drkit.providers.objects import open_objects
+
+    objects = open_objects(environment)
+    try:
+        holder = unattended(objects, environment.name)
+        if holder is None or run not in (None, holder.run):
+            return None
+        ending = Ending(objects, environment.name, holder)
+        ending.claim()
+    except JournalError as error:
+        settings.say.warn(f"What holds {environment.name} cannot be told: {error.message}")
+        return None
+    settings.say.note(f"Ending {holder.run} by {holder.who}@{holder.host}, which nobody on this machine carries out")
+    _never_goes_on(holder.run)
+    return ending
+
+
+def _never_goes_on(run: str) -> None:
+    """Whoever resumes it on this machine, ends it. One that is known only elsewhere stays as it is there."""
+    from drkit.engine.runs import all_runs
+
+    for folder in all_runs():
+        if folder.id == run and not toolkit.is_run(folder) and folder.ended() is None:
+            order(folder, "abort", reason="drkit chaos stop")
+
+
+def _free(settings: Settings, environment: Environment, ending: Ending) -> None:
+    try:
+        ending.wait()
+        settings.say.note(f"{environment.name} is free.")
+    except JournalError as error:
+        settings.say.warn(f"{environment.name} may still be locked: {error.message}")
 
 
 def _environment(settings: Settings, *, needed: bool) -> Environment | None:

@@ -12,7 +12,7 @@ two who want it one gets it. The protocol, and why two never hold it at once:
 - A holder whose process is dead for certain (same boot, same pid namespace, pid and start time gone) is not waited
   for by the run's own resume, nor, if it is a drill, by a real run.
 - A real run takes a drill's lease: it writes a *claim* on the drill's token, which the drill sees when it renews, and
-  gives up. If it does not, its term runs out.
+  gives up. If it does not, its term runs out. Whoever heals what a drill broke is as urgent.
 
 The token grows by one with every acquisition and is kept when the lease is released. `unlock` is for people.
 """
@@ -127,13 +127,18 @@ class LeaseProtocol:
         """Us, if we hold it as far as we know."""
         return self._record.holder if self._record else None
 
-    def attempt(self, run: str, *, drill: bool, take_over: bool = False) -> Holder | None:
-        """Try once. Us as holder; None: not yet, try again soon; Locked: no, and it would not help to wait."""
+    def attempt(self, run: str, *, drill: bool, take_over: bool = False, urgent: bool = False) -> Holder | None:
+        """Try once. Us as holder; None: not yet, try again soon; Locked: no, and it would not help to wait.
+
+        `urgent`: a drill has to go, though we are no real run ourselves.
+        """
         found = self._objects.get(self._key)
         if found is None:
             return self._write(Record(1, self._as_holder(run, 1, drill)), None)
         record, tag = Record.from_bytes(found[0], self._key), found[1]
-        if record.holder is not None and not self._may_take(record, record.holder, run, drill, take_over):
+        if record.holder is not None and not self._may_take(
+            record, record.holder, run, record.holder.drill and (urgent or not drill), take_over
+        ):
             return None
         self._claimed = self._watched = None
         return self._write(Record(record.token + 1, self._as_holder(run, record.token + 1, drill)), tag)
@@ -144,7 +149,7 @@ class LeaseProtocol:
         assert mine.holder is not None
         if mine.holder.drill and self._claim_on(mine.token):
             self.release()
-            raise self._lost("a real run needs this environment and took the drill's lease")
+            raise self._lost("somebody took this drill's lease: a real run, or whoever heals what it broke")
         ahead = replace(mine, holder=replace(mine.holder, counter=mine.holder.counter + 1))
         if self._write(ahead, self._tag) is None:
             self._record = None
@@ -195,17 +200,17 @@ class LeaseProtocol:
     def _ours(found: Record, wanted: Record) -> bool:
         return found.holder is not None and wanted.holder is not None and found.holder.lock_id == wanted.holder.lock_id
 
-    def _may_take(self, record: Record, holder: Holder, run: str, drill: bool, take_over: bool) -> bool:
+    def _may_take(self, record: Record, holder: Holder, run: str, yields: bool, take_over: bool) -> bool:
         """True: take it now. False: not yet. Locked: never, as asked."""
         now = self._clock.monotonic()
         if self._watched != (holder.lock_id, holder.counter):
             moved = self._watched is not None and self._watched[0] == holder.lock_id
             self._watched, self._since = (holder.lock_id, holder.counter), now
-            if moved and take_over and not (holder.drill and not drill):
+            if moved and take_over and not yields:
                 raise self._locked(record, holder, "it is alive: its heartbeat moved while we watched")
         dead = record.process is not None and self._is_dead(record.process)
         silent_s = now - self._since
-        if holder.drill and not drill:
+        if yields:
             if self._claimed != record.token:
                 self._claim(record.token, run)
             return dead or silent_s > holder.term_s
@@ -231,7 +236,7 @@ class LeaseProtocol:
     def _locked(self, record: Record, holder: Holder, more: str | None) -> Locked:
         return Locked(
             f"{self._environment} is locked. {describe(record, holder)}" + (f"; {more}" if more else ""),
-            hint=_way_out(record, holder),
+            hint=_way_out(record, holder, self._environment),
         )
 
     def _lost(self, why: str) -> Locked:
@@ -285,11 +290,14 @@ class EnvironmentLease:
         """Our fencing token; 0 when we hold nothing."""
         return self.holder.token if self.holder else 0
 
-    async def acquire(self, run: str, *, drill: bool, take_over: bool = False) -> Holder:
-        """Hold the lease, or raise Locked naming the holder. Waits only for a drill that has to go, or to take over."""
+    async def acquire(self, run: str, *, drill: bool, take_over: bool = False, urgent: bool = False) -> Holder:
+        """Hold the lease, or raise Locked naming the holder. Waits only for a drill that has to go, or to take over.
+
+        A drill has to go for a real run, and for who is `urgent`.
+        """
         while True:
             holder: Holder | None = await self._in_thread(
-                lambda: self._protocol.attempt(run, drill=drill, take_over=take_over)
+                lambda: self._protocol.attempt(run, drill=drill, take_over=take_over, urgent=urgent)
             )
             if holder is not None:
                 return holder
@@ -358,7 +366,11 @@ def _time(at: str) -> str:
     return f"{at[11:19]} UTC"
 
 
-def _way_out(record: Record, holder: Holder) -> str:
-    if record.process is not None and record.process.dead:
-        return f"drkit resume {holder.run}"
-    return f"drkit status {holder.run} --watch"
+def _way_out(record: Record, holder: Holder, environment: str) -> str:
+    """A drill that nobody sees to is ended; what else was cut off is continued."""
+    here = record.process is not None and record.process.here
+    if here and record.process is not None and not record.process.dead:
+        return f"drkit status {holder.run} --watch"
+    if holder.drill:
+        return f"drkit chaos stop --run {holder.run} --env {environment}"
+    return f"drkit resume {holder.run}" if here else f"drkit status {holder.run} --watch"

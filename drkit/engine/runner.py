@@ -153,7 +153,10 @@ class _Runner:
     async def _begin_and_carry(self) -> None:
         request, start, store = self.request, self.start, self.store
         copied = await self._first_contact()
-        holder = await self.lease.acquire(request.run, drill=request.drill, take_over=bool(start and start.take_over))
+        # What heals is never shut out by who healed before and is stuck, or dead: a revert may be sent twice.
+        holder = await self.lease.acquire(
+            request.run, drill=request.drill, take_over=bool(start and start.take_over), urgent=request.kind == "heal"
+        )
         if store.seq:  # who held the lease until now may have gone on with this run
             copied = await anyio.to_thread.run_sync(self._known_copy)
         with ThreadInbox() as self.inbox:

@@ -184,7 +184,8 @@ def test_a_real_run_takes_a_drills_lease_when_the_drill_renews(objects: FileObje
             held = await real.acquire("k7qd", drill=False)
             assert held.token == 2 and anyio.current_time() - began < 3
             assert drill.remaining_s() <= 0
-        assert why == ["the lease of sandbox is lost: a real run needs this environment and took the drill's lease"]
+        taken = "somebody took this drill's lease: a real run, or whoever heals what it broke"
+        assert why == [f"the lease of sandbox is lost: {taken}"]
 
     virtually(body)
 
@@ -249,6 +250,40 @@ def test_a_dead_holders_own_run_does_not_wait_and_others_are_told_what_to_do(
         began = anyio.current_time()
         assert (await lease(objects).acquire("k7qd", drill=False)).token == 2
         assert anyio.current_time() == began
+
+    virtually(body)
+
+
+def test_a_drill_that_is_not_seen_to_live_here_is_ended_by_whoever_meets_it(
+    objects: FileObjects, gone: ProcessId
+) -> None:
+    async def body() -> None:
+        end, join = "drkit chaos stop --run d444 --env sandbox", "drkit status d444 --watch"
+        for of, hint in ((gone, end), (ELSEWHERE, end), (this_process(), join)):
+            held = lease(objects, process=of)
+            await held.acquire("d444", drill=True)
+            with pytest.raises(Locked) as locked:
+                await lease(objects).acquire("d555", drill=True)
+            assert locked.value.hint == hint
+            await held.release()
+
+    virtually(body)
+
+
+def test_who_is_urgent_takes_a_drills_lease_and_no_other(objects: FileObjects, gone: ProcessId) -> None:
+    async def body() -> None:
+        await lease(objects, process=gone).acquire("d444", drill=True)
+        began = anyio.current_time()
+        healing = lease(objects)
+        assert (await healing.acquire("heal", drill=True, urgent=True)).token == 2
+        assert anyio.current_time() == began
+        await lease(objects).acquire("again", drill=True, urgent=True)  # the one before is stuck, and renews no more
+        assert DRILL_TERM_S < anyio.current_time() - began <= 10
+        with pytest.raises(Locked, match="whoever heals what it broke"):
+            await healing.renew()
+        await lease(objects).acquire("k7qd", drill=False)
+        with pytest.raises(Locked, match="Run k7qd"):
+            await lease(objects).acquire("late", drill=True, urgent=True)
 
     virtually(body)
 
