@@ -10,7 +10,8 @@ DrkitError
 │   ├── CompensationFailed 1  operator: an undo failed; what it leaves behind is named
 │   └── OutcomeUnknown     8  operator: the call was sent and its result never seen
 ├── Unobservable           -  nobody yet: a probe could not tell; becomes the verdict *unknown*, never *absent*
-│   └── Unreachable        -  the same: nobody answered there, and nothing was sent
+│   ├── Unreachable        -  the same: nobody answered there, and nothing was sent
+│   └── ShutOut            1  operator: whoever answers there lets us not in, and will not later; nothing was sent
 ├── NotSupported           -  author of an environment: this endpoint does not implement the call
 ├── CatalogError           2  author of actions: every bad registration at once, each a full sentence
 └── JournalError           1  operator: the journal cannot be written or read; no effect was started after it
@@ -155,6 +156,15 @@ class Unreachable(Unobservable):
     """Nobody answered there in time, and nothing but greetings was sent. Says nothing about what is the case there."""
 
     code = "E0521"
+
+
+class ShutOut(Unobservable):
+    """We are not let in: a wrong key or password, a host key that is not the known one, no credentials that count.
+
+    Nothing was sent. Whoever knocks again is shut out again, until a person has changed something.
+    """
+
+    code = "E0522"
 
 
 class NotSupported(DrkitError):

@@ -22,8 +22,9 @@ from drkit.engine.fold import Run, replay
 from drkit.engine.memory import MemoryInbox, MemoryStore
 from drkit.engine.scene import Scene
 from drkit.engine.state import RunState
-from drkit.errors import OutcomeUnknown, StepFailed, Unobservable, Unreachable
+from drkit.errors import OutcomeUnknown, ShutOut, StepFailed, Unobservable, Unreachable
 from drkit.model import events as e
+from drkit.model import written
 from drkit.model.environment import Environment, SecretRef, Site
 from drkit.model.faults import Leased
 from drkit.model.observation import Observation, State
@@ -64,9 +65,11 @@ class World(Provider):
     """Name and token, in order, of every write that took effect."""
     seen_tokens: set[str] = field(default_factory=set)
     trouble: dict[str, list[str]] = field(default_factory=dict)
-    """By name: what happens to coming calls, one word a call: refuse, shut, lose, lost-unsent, fail, hang, die."""
+    """By name: what happens to coming calls, one word a call: refuse, shut, key, lose, lost-unsent, fail, hang, die."""
     blind: set[str] = field(default_factory=set)
     """Names that cannot be observed now."""
+    locked: set[str] = field(default_factory=set)
+    """Names that we are not let in to look at."""
     latency_s: float = 0.0
 
     @classmethod
@@ -77,15 +80,21 @@ class World(Provider):
         """Nothing to close."""
 
     async def write(self, name: str, value: int, token: str, *, once: bool = False) -> None:
+        with written.writing(f"{name}={value}"):
+            await self._write(name, value, token, once)
+
+    async def _write(self, name: str, value: int, token: str, once: bool) -> None:
         await anyio.sleep(self.latency_s)
         words = self.trouble.get(name) or [""]
         word = words.pop(0)
         if word == "refuse":
-            raise StepFailed("permission denied for hunter2", world="untouched", hint="grant it")
+            raise StepFailed("permission denied for hunter2", world=written.so_far().world, hint="grant it")
         if word == "fail":
             raise StepFailed("broke half way", world="changed")
         if word == "shut":
             raise Unreachable("nobody answers the door")
+        if word == "key":
+            raise ShutOut("the key does not fit", hint="cut another one")
         if word == "hang":
             await anyio.sleep_forever()
         if word == "lost-unsent":
@@ -99,6 +108,8 @@ class World(Provider):
 
     async def read(self, name: str) -> int | None:
         await anyio.sleep(self.latency_s / 2)
+        if name in self.locked:
+            raise ShutOut(f"{name} does not let us look")
         if name in self.blind:
             raise Unobservable(f"{name} does not answer")
         return self.values.get(name)
@@ -184,6 +195,19 @@ async def put_ask(ctx: Context, p: Put, before: Value) -> None:
 
 put_ask.check(is_put)
 put_ask.undo(put_back)
+
+
+@action("fake.put-both", observe=value, repeat="ask", side="neither", poll_s=0.05)
+async def put_both(ctx: Context, p: Put, before: Value) -> None:
+    """Set `first` at once with one that is called beside it, and then a named value."""
+    async with anyio.create_task_group() as group:
+        for name in ("first", "beside"):
+            group.start_soon(ctx.use(World).write, name, p.to, ctx.token)
+    await ctx.use(World).write(p.name, p.to, ctx.token)
+
+
+put_both.check(is_put)
+put_both.undo(put_back)
 
 
 @action("fake.put-slow", observe=value, repeat="safe", side="neither", poll_s=0.05, settle_s=3.0)

@@ -71,7 +71,7 @@ async def _node(ctx: Context, host: Host, service: str) -> Node:
         asked = ctx.clock.wall()
         done = await ctx.use(Ssh).run(host.name, ["sh", "-c", _LOOK, "look", service], timeout_s=4)
         answered = ctx.clock.wall()
-    except (Unobservable, Refused) as error:
+    except Unobservable as error:
         return Node(host=host.name, reached=False, why=error.message)
     try:
         machine_id, disk, memory, clock, status, note = done.output.splitlines()[:6]

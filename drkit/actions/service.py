@@ -8,7 +8,7 @@ import shlex
 from drkit.actions.together import fail_with, together
 from drkit.catalog import action, probe
 from drkit.context import Context
-from drkit.errors import DrkitError, Refused, StepFailed, Unobservable, Unreachable
+from drkit.errors import DrkitError, Refused, ShutOut, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Host
 from drkit.model.observation import Observation, State
 from drkit.model.paper import Paper, lines
@@ -64,10 +64,10 @@ async def look_at(ctx: Context, host: Host, service: str) -> HostService:
     command = f"cat etc/machine-id && svc status {shlex.quote(service)}"
     try:
         done = await ctx.use(Ssh).run(host.name, ["sh", "-c", command], timeout_s=3)
+    except ShutOut as shut:
+        return HostService(host=host.name, reached=True, why=shut.message)
     except Unobservable as error:
         return HostService(host=host.name, reached=False, why=error.message)
-    except Refused as stranger:
-        return HostService(host=host.name, reached=True, why=stranger.message)
     return understood(host, done.output, done.errors)
 
 
@@ -121,7 +121,7 @@ async def on_each(ctx: Context, p: Group, verb: str, *, unreachable_ok: bool = F
         except Unreachable as error:
             if not unreachable_ok:
                 failures.append(error)
-        except (StepFailed, Refused) as error:
+        except (StepFailed, Refused, ShutOut) as error:
             failures.append(error)
 
     await together(send(host) for host in hosts)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from drkit.errors import DrkitError, Refused, StepFailed, Unreachable
+from drkit.errors import DrkitError, Refused, ShutOut, StepFailed, Unreachable
 
 T = TypeVar("T")
 
@@ -33,13 +33,16 @@ async def together(asked: Iterable[Awaitable[T]]) -> list[T]:
 
 
 def fail_with(failures: Sequence[DrkitError], *, asked: int) -> None:
-    """Raise what the failures of `asked` targets amount to: Refused if all of them refused, Unreachable if nobody
-    was reached, else StepFailed."""
+    """Raise what the failures of `asked` targets amount to.
+
+    Refused if all of them refused (whom we were not let in to has refused, too), Unreachable if nobody was reached,
+    else StepFailed.
+    """
     if not failures:
         return
     said = " ".join(sorted(failure.message for failure in failures))
-    if len(failures) == asked and all(isinstance(failure, Refused) for failure in failures):
-        raise Refused(said)
+    if len(failures) == asked and all(isinstance(failure, Refused | ShutOut) for failure in failures):
+        raise Refused(said, hint=failures[0].hint)
     if len(failures) == asked and all(isinstance(failure, Unreachable) for failure in failures):
         raise Unreachable(said)
     raise StepFailed(said)

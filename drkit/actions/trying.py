@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import anyio
 
 from drkit.context import Context
-from drkit.errors import NotSupported, OutcomeUnknown, Unobservable
+from drkit.errors import NotSupported, OutcomeUnknown, ShutOut, Unobservable
 
 T = TypeVar("T")
 Source = Literal["answered", "unreachable"]
@@ -30,6 +30,8 @@ async def tried(
     with anyio.move_on_after(deadline_s):
         try:
             return "answered", await asked
+        except ShutOut:
+            raise
         except (Unobservable, OutcomeUnknown, NotSupported):
             return "unreachable", None
     return "unreachable", None

@@ -17,6 +17,7 @@ from typing import Any, Final
 from drkit.actions.together import together
 from drkit.context import Context
 from drkit.errors import DrkitError, Refused, Unobservable
+from drkit.model import written
 from drkit.model.environment import Environment
 from drkit.model.values import Json
 from drkit.providers.aws import Aws, AwsError
@@ -111,6 +112,7 @@ async def disarm(ctx: Context, site: str, lease: Sequence[Schedule]) -> bool:
             await delete(ctx, site, one.name)
     except DrkitError:
         return False
+    written.taken_back()
     return True
 
 

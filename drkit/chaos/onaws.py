@@ -19,6 +19,7 @@ from drkit.chaos.awslease import PREFIX, Call, Schedule, reached, schedules
 from drkit.chaos.awsrights import rights
 from drkit.context import Context
 from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unreachable
+from drkit.model import written
 from drkit.model.events import FaultChanged
 from drkit.model.faults import Leased, fault_key
 from drkit.model.observation import Observation, State
@@ -237,6 +238,7 @@ async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = Fal
     for one in armed:
         await awslease.delete(ctx, p.site, one.name)
     if armed:
+        written.taken_back()
         detail: dict[str, Json] = {"key": key, "by": "drkit"}
         ctx.tell(FaultChanged(fault=entry.name, id=armed[0].said["step"], state="healed", detail=detail))
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 from drkit.actions.together import together
 from drkit.catalog import Action, Probe, fault, probe
 from drkit.context import Context
-from drkit.errors import DrkitError, OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
+from drkit.errors import DrkitError, OutcomeUnknown, Refused, ShutOut, StepFailed, Unobservable, Unreachable
 from drkit.model.environment import Host, Isolation
 from drkit.model.events import FaultChanged
 from drkit.model.faults import Leased, Marker, Markers, Nothing, fault_key, joined
@@ -130,7 +130,8 @@ def host_fault(
 
 
 async def inject(ctx: Context, name: str, p: HostFault, recipe: Recipe, needs: Isolation) -> None:
-    """Arm the lease and inject. Refused or Unreachable if nothing was injected, StepFailed, OutcomeUnknown."""
+    """Arm the lease and inject. Refused, Unreachable or ShutOut if nothing was injected, StepFailed,
+    OutcomeUnknown."""
     host = known(ctx, p.host)
     isolated_enough(host, name, needs)
     boot, uptime_cs = (await _script(ctx, host, "clock")).output.split()
@@ -145,7 +146,7 @@ async def inject(ctx: Context, name: str, p: HostFault, recipe: Recipe, needs: I
             str(round(100 * p.lease_s)), json.dumps(meta), recipe.inject, recipe.revert,
         )  # fmt: skip
     except Unobservable as lost:
-        if isinstance(lost, Unreachable):
+        if isinstance(lost, Unreachable | ShutOut):
             raise
         raise OutcomeUnknown(f"{lost.message} {name} may be injected; its lease heals it.") from lost
     _injected_or_raise(host, name, done)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -17,7 +18,8 @@ from drkit.context import Provider, Secrets
 from drkit.drill.matrix import TAKES, Cell, Fault, Moment
 from drkit.drill.reach import Reach
 from drkit.engine.simulated import Chance
-from drkit.errors import OutcomeUnknown, StepFailed, Unobservable, Unreachable
+from drkit.errors import OutcomeUnknown, ShutOut, StepFailed, Unobservable, Unreachable
+from drkit.model import written
 from drkit.model.environment import Environment
 
 WHOLE = 2
@@ -119,8 +121,9 @@ class World(Provider):
         self.trouble.meet(step, Moment.BEFORE)
         self._answer(step)
         self._tell(step, "sent")
-        self._take(step, min(1, parts), token, once)
         at_target = bool(self.reaches[step].effect & TAKES[Fault.HOSTS])
+        with nullcontext() if at_target else written.writing(f"the first half of {step}"):
+            self._take(step, min(1, parts), token, once)
         rest_s = self.chance.latency_s()
         if at_target:
             self._due[step] = anyio.current_time() + rest_s
@@ -223,7 +226,7 @@ def _denied(step: str, ways: frozenset[str], *, writes: bool) -> Exception:
     if "Aws" in ways:
         return _refused_by_aws(step, "AccessDeniedException", 403, "not authorized to perform this", writes=writes)
     if "Ssh" in ways:
-        return Unreachable(f"{step}: the host cannot be logged in to: Permission denied.")
+        return ShutOut(f"{step}: the host cannot be logged in to: it refused the login: Permission denied.")
     if writes:
         return StepFailed(f"{step}: refused: permission denied", world="untouched")
     return Unobservable(f"{step}: refused: permission denied")

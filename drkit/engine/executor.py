@@ -161,7 +161,8 @@ class Executor:
         self._write_down(job)
         if end.reason == "holds":
             return e.Done(step=job.step.id, attempt=job.attempt, after=end.sight.look, params=job.plain)
-        error = f"not so within {job.step.timeout_s:g} s: {end.sight.why}"
+        within = "" if end.reason == "shut out" else f" within {job.step.timeout_s:g} s"
+        error = f"not so{within}: {end.sight.why}"
         return e.Failed(
             step=job.step.id, attempt=job.attempt, error=error, world="untouched", seen=end.sight.look
         )  # fmt: skip

@@ -19,9 +19,9 @@ async def look(
     within_s: float,
 ) -> Sight:  # fmt: skip
     """One look, and what the action's check and the runbook's `verify` say of it."""
-    now, seen, why = await scene.see(probe, job.ctx, job.params, within_s)
+    now, seen, why, shut_out = await scene.see(probe, job.ctx, job.params, within_s)
     if now is None:
-        return Sight(State.UNKNOWN, State.UNKNOWN, why)
+        return Sight(State.UNKNOWN, State.UNKNOWN, why, shut_out=shut_out)
     checked = State.HOLDS if action is None else action.state(job.params, now)
     value = seen["value"] if seen is not None else None
     sight = Sight(checked, checked, "", now, seen)

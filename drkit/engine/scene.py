@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from drkit.catalog import Action, Catalog, Probe
 from drkit.context import Context, Override, Providers, Secrets
-from drkit.engine.watching import observe_once
+from drkit.engine.watching import Seen, observe_once
 from drkit.model.events import Fact
-from drkit.model.observation import Observation, Verdict
+from drkit.model.observation import Verdict
 from drkit.model.params import Params
 from drkit.model.plan import Plan, PlanProbe
 from drkit.model.ports import Clock, Lease
@@ -112,15 +112,13 @@ class Scene:
             if f"probes.{name}" in text or f"probes['{name}']" in text or f'probes["{name}"]' in text:
                 entry = self.catalog.entry(probe.uses)
                 assert isinstance(entry, Probe)  # the plan was checked
-                now, _, _ = await self.see(entry, ctx, validated(entry, probe.params), PROBE_S)
-                if now is not None:
-                    seen[name] = now.model_dump(mode="json")
+                found = await self.see(entry, ctx, validated(entry, probe.params), PROBE_S)
+                if found.now is not None:
+                    seen[name] = found.now.model_dump(mode="json")
         return seen
 
-    async def see(
-        self, probe: Probe[Any, Any], ctx: Context, params: Params, within_s: float
-    ) -> tuple[Observation | None, dict[str, Json] | None, str]:
-        """What is seen now, and the Look to journal; or None, None and why nothing could be seen."""
+    async def see(self, probe: Probe[Any, Any], ctx: Context, params: Params, within_s: float) -> Seen:
+        """What is seen now."""
         return await observe_once(
             lambda: probe(ctx, narrowed(probe, params)), self.clock, self.origin, within_s=within_s
         )

@@ -15,10 +15,12 @@ from drkit.engine.jobs import Job
 from drkit.engine.looking import look
 from drkit.engine.scene import CannotStart, Scene
 from drkit.engine.watching import Sight, watch
-from drkit.errors import DrkitError, NotSupported, OutcomeUnknown, Refused, StepFailed, Unreachable
+from drkit.errors import DrkitError, NotSupported, Refused, ShutOut, StepFailed, Unreachable
 from drkit.model import events as e
+from drkit.model import written
 from drkit.model.events import Fact
 from drkit.model.observation import Observation, State
+from drkit.model.written import Written
 
 #: An effect starts only while the lease still lasts this long, or as long as its call, whichever is less. A rival
 #: that takes over waits for the longest call on top of the lease's term.
@@ -58,19 +60,17 @@ async def send(scene: Scene, job: Job, before: Observation) -> Call:
     failed: Fact | None = None
     turned_away = False
     try:
-        with anyio.move_on_after(job.step.timeout_s) as call:
+        with anyio.move_on_after(job.step.timeout_s) as call, written.attempt() as sent:
             await job.action.apply(job.ctx, job.params, before)
         if call.cancelled_caught:
             lost = f"no answer within {job.step.timeout_s:g} s"
-    except (NotSupported, Refused) as error:
-        failed = _failed(job, error, "untouched")
-    except OutcomeUnknown as error:
-        lost = str(error)
-    except StepFailed as error:
-        if error.world == "unknown":
+    except (NotSupported, Refused, ShutOut, StepFailed) as error:
+        # What refuses one call knows nothing of those before it; StepFailed speaks of the whole attempt.
+        world = error.world if isinstance(error, StepFailed) else sent.world
+        if world == "unknown":
             lost = str(error)
         else:
-            failed = _failed(job, error, error.world)
+            failed = _failed(job, error, world, sent)
     except Exception as error:  # noqa: BLE001 - the answer is lost, whatever it was: look
         lost = f"{type(error).__name__}: {error}"
         turned_away = isinstance(error, Unreachable)
@@ -159,8 +159,9 @@ async def recovered(scene: Scene, job: Job) -> Fact:
     return e.Failed(step=id, attempt=attempt, error=error, world="changed", seen=sight.look)
 
 
-def _failed(job: Job, error: DrkitError, world: str) -> Fact:
-    return e.Failed(step=job.step.id, attempt=job.attempt, error=str(error), world=world, hint=error.hint)
+def _failed(job: Job, error: DrkitError, world: str, sent: Written) -> Fact:
+    said = f"{error} {sent}" if world == "changed" and sent.through else str(error)
+    return e.Failed(step=job.step.id, attempt=job.attempt, error=said, world=world, hint=error.hint)
 
 
 def _healed_by(job: Job, armed: float) -> float:

@@ -59,7 +59,7 @@ async def compare(scene: Scene, ctx: Context, guard: Mapping[str, Any], within_s
     entry = scene.catalog.entry(str(guard["uses"]))
     assert isinstance(entry, Action)  # only actions are compensated
     params = validated(entry, guard["params"])
-    now, look, why = await scene.see(entry.observe, ctx, params, within_s)
+    now, look, why, _ = await scene.see(entry.observe, ctx, params, within_s)
     if now is None or look is None:
         return Present(f"what it should undo cannot be observed: {why}")
     if entry.state(params, now) is State.HOLDS:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from drkit.errors import Unobservable
+from drkit.errors import ShutOut, Unobservable
 from drkit.model.observation import Observation, State, Verdict, look
 from drkit.model.ports import Clock
 from drkit.model.values import Json, utc
@@ -19,6 +19,16 @@ from drkit.model.values import Json, utc
 #: The last look may take this long even if the deadline has passed: a call that hung for all of a step's time still
 #: has to be looked after.
 LOOK_S = 5.0
+
+
+class Seen(NamedTuple):
+    """What a probe saw and the Look to journal; or neither, and why nothing could be seen."""
+
+    now: Observation | None = None
+    look: dict[str, Json] | None = None
+    why: str = ""
+    shut_out: bool = False
+    """Nothing will be seen however often it is looked."""
 
 
 class Sight(NamedTuple):
@@ -32,6 +42,8 @@ class Sight(NamedTuple):
     reason: str = ""
     observation: Observation | None = None
     look: dict[str, Json] | None = None
+    shut_out: bool = False
+    """To look again is of no use."""
 
     @property
     def why(self) -> str:
@@ -43,7 +55,7 @@ class Sight(NamedTuple):
 
 
 class End(NamedTuple):
-    """How watching ended: `holds`, `deadline`, or what `stop` said; and the last look."""
+    """How watching ended: `holds`, `deadline`, `shut out`, or what `stop` said; and the last look."""
 
     reason: str
     sight: Sight
@@ -51,17 +63,17 @@ class End(NamedTuple):
 
 async def observe_once(
     observe: Callable[[], Awaitable[Observation]], clock: Clock, origin: str, *, within_s: float
-) -> tuple[Observation | None, dict[str, Json] | None, str]:
-    """What is seen now and the Look to journal; or None, None and why nothing could be seen."""
+) -> Seen:
+    """What is seen now."""
     try:
         with anyio.move_on_after(within_s):
             now = await observe()
-            return now, look(now, at=utc(clock.wall()), origin=origin), ""
+            return Seen(now, look(now, at=utc(clock.wall()), origin=origin))
     except Unobservable as error:
-        return None, None, str(error)
+        return Seen(why=str(error), shut_out=isinstance(error, ShutOut))
     except Exception as error:  # noqa: BLE001 - whatever goes wrong in a probe, it did not see anything
-        return None, None, f"{type(error).__name__}: {error}"
-    return None, None, f"nothing was observed within {within_s:.1f} s"
+        return Seen(why=f"{type(error).__name__}: {error}")
+    return Seen(why=f"nothing was observed within {within_s:.1f} s")
 
 
 def verified(sight: Sight, verdict: Verdict, reason: str) -> Sight:
@@ -83,6 +95,8 @@ async def watch(
 ) -> End:
     """Look until it holds without a break for `hold_s`, until `deadline` (on `clock.monotonic()`), or until `stop`.
 
+    Whoever is shut out does not look again.
+
     `glance` is given the seconds it may take. A hold that began before the deadline may last beyond it.
     """
     since: float | None = None
@@ -96,6 +110,8 @@ async def watch(
             await clock.sleep(min(poll_s, hold_s - (now - since)))
             continue
         since = None
+        if sight.shut_out:
+            return End("shut out", sight)
         stopped = stop(sight)
         if stopped is not None:
             return End(stopped, sight)

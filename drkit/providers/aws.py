@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from drkit.errors import NotSupported, OutcomeUnknown, StepFailed, Unobservable, Unreachable
+from drkit.errors import NotSupported, OutcomeUnknown, ShutOut, StepFailed, Unobservable, Unreachable
+from drkit.model import written
 from drkit.model.credentials import Life
 from drkit.model.environment import Environment
 from drkit.providers.credentials import CONNECT_S, READ_S, Clients, Secrets
 
+#: Shows what calls would be signed with.
+_WHO = "aws sts get-caller-identity"
 READS = ("describe_", "get_", "list_", "head_", "batch_get_", "query", "scan", "lookup_", "decrypt", "receive_")
 _UNSUPPORTED = frozenset({"NotImplemented", "UnknownOperationException", "InvalidAction", "UnsupportedOperation"})
 #: Too many calls at the time: nothing was done, whatever the status (503 for EC2 and S3).
@@ -28,15 +32,23 @@ _THROTTLED = frozenset({
     "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "EC2ThrottledException",
     "ProvisionedThroughputExceededException", "PriorRequestNotComplete", "SlowDown",
 })  # fmt: skip
+#: It is not known who asks: what the call was signed with does not count.
+_STRANGER = frozenset({
+    "InvalidClientTokenId", "UnrecognizedClientException", "AuthFailure", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+    "InvalidSignatureException", "IncompleteSignature", "MissingAuthenticationToken", "InvalidToken",
+})  # fmt: skip
 
 T = TypeVar("T")
 
 
 class AwsError(StepFailed):
-    """AWS answered and said no; `aws_code` is its code (`ResourceNotFoundException`)."""
+    """AWS answered and said no; `aws_code` is its code (`ResourceNotFoundException`).
+
+    `world`: this call did nothing; what went through before it in the same attempt is still there.
+    """
 
     def __init__(self, message: str, *, aws_code: str, status: int) -> None:
-        super().__init__(message, world="turned-away" if aws_code in _THROTTLED else "untouched")
+        super().__init__(message, world="turned-away" if aws_code in _THROTTLED else written.so_far().world)
         self.aws_code = aws_code
         self.status = status
 
@@ -71,9 +83,9 @@ class Aws:
     ) -> dict[str, Any]:
         """One call (`operation` as boto3 spells it, `describe_vpcs`); its answer.
 
-        `write` is told from the name if not given. AwsError if AWS says no (CredentialsExpired if that is why, and
-        there are no new ones), Unreachable if nothing was sent; without an answer Unobservable for a read and
-        OutcomeUnknown for a write; NotSupported.
+        `write` is told from the name if not given. AwsError if AWS says no; ShutOut if there are no credentials, or
+        they do not count (CredentialsExpired: and there are no new ones); Unreachable if nothing was sent; without an
+        answer Unobservable for a read and OutcomeUnknown for a write; NotSupported.
         """
         writes = not operation.startswith(READS) if write is None else write
         self.calls[site, service, operation] += 1
@@ -84,7 +96,8 @@ class Aws:
             body = answer.get("Body")
             return answer if body is None or not hasattr(body, "read") else {**answer, "Body": body.read()}
 
-        return await self._bounded(site, service, send, label, writes)
+        with written.writing(label) if writes else nullcontext():
+            return await self._bounded(site, service, send, label, writes)
 
     async def pages(
         self, site: str, service: str, operation: str, key: str, params: Mapping[str, Any] | None = None
@@ -143,6 +156,8 @@ def translated(error: Any, label: str, writes: bool) -> Exception:
         if status >= 500 and code not in _THROTTLED:
             return _unanswered(label, f"it answered {status} {code}", writes)
         message = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
+        if code in _STRANGER:
+            return ShutOut(f"{label}: the credentials are not accepted ({code}: {message}).", hint=_WHO)
         return AwsError(f"{label}: {code}: {message}", aws_code=code, status=status)
     if isinstance(error, ResponseParserError):  # an HTML page where XML was due
         return NotSupported(f"{label} is not supported by this endpoint.")
@@ -150,9 +165,12 @@ def translated(error: Any, label: str, writes: bool) -> Exception:
         return Unreachable(f"{label}: {_said(error)}.")
     if isinstance(error, aws.HTTPClientError):
         return _unanswered(label, _said(error), writes)
-    if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError | aws.CredentialRetrievalError):
-        return Unreachable(f"{label}: no usable credentials ({_said(error)}).")
-    return StepFailed(f"{label}: {_said(error)}", world="untouched")  # refused before it was sent: wrong parameters
+    if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError):
+        return ShutOut(f"{label}: no usable credentials ({_said(error)}).", hint=_WHO)
+    if isinstance(error, aws.CredentialRetrievalError):  # whoever gives them may answer again
+        return Unreachable(f"{label}: no credentials could be had ({_said(error)}).")
+    # Refused before it was sent: wrong parameters.
+    return StepFailed(f"{label}: {_said(error)}", world=written.so_far().world)
 
 
 def _unanswered(label: str, why: str, writes: bool) -> Exception:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
-from drkit.errors import OutcomeUnknown, PreflightFailed, StepFailed
+from drkit.errors import OutcomeUnknown, PreflightFailed, ShutOut
 from drkit.model.credentials import Life, Renewal
 from drkit.model.environment import SecretRef
 from drkit.model.paper import on_loopback
@@ -27,7 +27,7 @@ APP_ID: Final = "drkit"
 CONNECT_S, READ_S = 2.0, 5.0
 #: Read again at the source when there is less left than this.
 SOON_S: Final = 60.0
-#: A source that gave the same credentials again is not asked more often than this.
+#: While credentials near their end still serve, their source is not asked for others more often than this.
 AGAIN_S: Final = 1.0
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 _VARIABLES: Final = {
@@ -53,7 +53,7 @@ class Hides(Protocol):
         """From now on redact this too."""
 
 
-class CredentialsExpired(StepFailed):
+class CredentialsExpired(ShutOut):
     """AWS refused a call because its credentials are over, and their source gives no others. Nothing was done."""
 
     code = "E0531"
@@ -61,7 +61,7 @@ class CredentialsExpired(StepFailed):
     def __init__(self, where: str) -> None:
         super().__init__(
             f"the AWS credentials have expired, and {where} gives no new ones: renew them there, then try again",
-            world="untouched", hint="drkit retry RUN STEP",
+            hint="aws sts get-caller-identity",
         )  # fmt: skip
 
 
@@ -172,7 +172,9 @@ class Clients:
 
     def _renew_in_time(self) -> None:
         keys, generation = self._keys, self._generation
-        if keys is not None and keys.expires is not None and keys.expires - time.time() < SOON_S:
+        if keys is None or keys.expires is None or keys.expires - time.time() >= SOON_S:
+            return
+        if time.monotonic() - self._tried >= AGAIN_S:
             self._renewed(generation)  # if there are none yet, those that we have serve until they are refused
 
     def _look_usable(self) -> None:
@@ -192,8 +194,6 @@ class Clients:
         with self._guard:
             if self._generation != generation:
                 return True  # another thread was faster
-            if time.monotonic() - self._tried < AGAIN_S:
-                return False
             self._tried = time.monotonic()
             keys = self._read()
             if keys is not None and keys == self._keys:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import anyio
 
-from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
+from drkit.errors import OutcomeUnknown, Refused, ShutOut, StepFailed, Unobservable, Unreachable
+from drkit.model import written
 from drkit.model.environment import Address, Database, Environment, SecretRef
 from drkit.model.permit import Permit
 
@@ -100,7 +101,7 @@ class Postgres:
     async def query(
         self, name: str, site: str, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), *, timeout_s: float = 2.0
     ) -> list[Row]:
-        """Rows of a read, as dicts. Unreachable, or Unobservable if the server took no connection or gave no answer."""
+        """Rows of a read, as dicts. Unreachable or ShutOut, or Unobservable if the server gave no answer."""
         async with self._locks.setdefault((name, site), anyio.Lock()):
             reused = (name, site) in self._open
             try:
@@ -126,10 +127,17 @@ class Postgres:
     ) -> list[list[Row]]:
         """Send statements, one transaction, after comparing who answers; the rows of each.
 
-        Refused if somebody else answers or the guard ends it, Unreachable if nobody does, StepFailed if the server
-        refuses a statement, OutcomeUnknown if its answer never came.
+        Refused if somebody else answers or the guard ends it, Unreachable if nobody does, ShutOut if we may not log in,
+        StepFailed if the server refuses a statement, OutcomeUnknown if its answer never came.
         """
         database = self._environment.database(name, site)
+        with written.writing(f"a change of {_label(database)}"):
+            return await self._change(database, statements, role, permit, timeout_s)
+
+    async def _change(
+        self, database: Database, statements: Sequence[tuple[str, Sequence[Any]]], role: Role, permit: Permit,
+        timeout_s: float,
+    ) -> list[list[Row]]:  # fmt: skip
         connection = await self._connect(database)
         sent = False
         try:
@@ -153,7 +161,8 @@ class Postgres:
             if error.sqlstate == _REFUSED:
                 raise Refused(f"{_label(database)} refused: {_first_line(error)}.") from error
             if sent and error.sqlstate is not None and not connection.closed:
-                raise StepFailed(f"{_label(database)} refused: {_first_line(error)}", world="untouched") from error
+                why = f"{_label(database)} refused: {_first_line(error)}"
+                raise StepFailed(why, world=written.so_far().world) from error
             raise _lost(database, _first_line(error), sent) from error
         finally:
             await _discard(connection)
@@ -201,7 +210,10 @@ class Postgres:
         except TimeoutError as slow:
             raise Unreachable(f"{_label(database)} did not answer within {CONNECT_TIMEOUT_S:g} s.") from slow
         except psycopg.Error as error:
-            raise Unreachable(f"{_label(database)} cannot be connected to: {_first_line(error)}.") from error
+            said = f"{_label(database)} cannot be connected to: {_first_line(error)}."
+            if _refuses_login(error):
+                raise ShutOut(said, hint=f"psql -h {database.address.host} -p {database.address.port}") from error
+            raise Unreachable(said) from error
 
 
 async def _send(
@@ -240,6 +252,15 @@ def _lost(database: Database, why: str, sent: bool) -> Exception:
     return Unreachable(f"{_label(database)}: {why}; nothing was sent.")
 
 
+#: All that libpq tells of a refused login is the server's words, in the server's language. Of others it is not certain
+#: that they last, so they are knocked at again.
+_NO_LOGIN = ("authentication failed", "no password supplied", "pg_hba.conf")
+
+
+def _refuses_login(error: Any) -> bool:
+    return any(words in str(error) for words in _NO_LOGIN)
+
+
 def _psycopg_error() -> type[Any]:
     import psycopg
 
@@ -262,7 +283,7 @@ async def try_login(address: Address, dbname: str, user: str, password: str) -> 
     except TimeoutError as slow:
         raise Unobservable(f"{address} did not answer within {CONNECT_TIMEOUT_S:g} s.") from slow
     except psycopg.OperationalError as error:
-        if "authentication failed" in str(error) or (error.sqlstate or "").startswith("28"):
+        if _refuses_login(error):
             return False
         raise Unobservable(f"{address}: {_first_line(error)}.") from error
     await _discard(connection)

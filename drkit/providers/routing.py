@@ -12,7 +12,8 @@ from typing import Any, Self, TypeVar
 import anyio
 import anyio.to_thread
 
-from drkit.errors import OutcomeUnknown, StepFailed, Unobservable, Unreachable
+from drkit.errors import OutcomeUnknown, ShutOut, StepFailed, Unobservable, Unreachable
+from drkit.model import written
 from drkit.model.environment import Environment, Site
 from drkit.providers.aws import translated
 from drkit.providers.credentials import Clients, Secrets
@@ -64,7 +65,8 @@ class Routing:
             await self.states(last=last)
         unknown = sorted(set(wanted) - set(self._arns))
         if unknown:
-            raise StepFailed(f"There are no routing controls called {', '.join(unknown)}.", world="untouched")
+            why = f"There are no routing controls called {', '.join(unknown)}."
+            raise StepFailed(why, world=written.so_far().world)
         entries = [
             {"RoutingControlArn": self._arns[name], "RoutingControlState": "On" if on else "Off"}
             for name, on in sorted(wanted.items())
@@ -73,17 +75,19 @@ class Routing:
         def send(client: Any) -> None:
             client.update_routing_control_states(UpdateRoutingControlStateEntries=entries)
 
-        await self._ask_in_turn(send, last, writes=True)
+        with written.writing(f"setting of {', '.join(sorted(wanted))}"):
+            await self._ask_in_turn(send, last, writes=True)
 
     async def _ask_in_turn(self, ask: Callable[[Any], T], last: str, *, writes: bool) -> T:
         failures: list[str] = []
-        uncertain = False
+        uncertain, shut_out = False, True
         for site in endpoints(self._environment, last):
             try:
                 answer = await self._ask(ask, site, writes)
             except (Unobservable, OutcomeUnknown) as error:
                 # States are set, not toggled: another endpoint may be told the same again.
                 uncertain = uncertain or isinstance(error, OutcomeUnknown)
+                shut_out = shut_out and isinstance(error, ShutOut)
                 failures.append(error.message)
                 continue
             self.answered_by = site.name
@@ -91,7 +95,7 @@ class Routing:
         said = " ".join(failures) or "This environment has no routing endpoints."
         if uncertain:
             raise OutcomeUnknown(said)
-        raise Unreachable(said)
+        raise ShutOut(said, hint="aws sts get-caller-identity") if failures and shut_out else Unreachable(said)
 
     async def _ask(self, ask: Callable[[Any], T], site: Site, writes: bool) -> T:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import anyio
 
-from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unobservable, Unreachable
+from drkit.errors import OutcomeUnknown, Refused, ShutOut, StepFailed, Unobservable, Unreachable
+from drkit.model import written
 from drkit.model.environment import Environment, Host, SecretRef
 from drkit.model.permit import Permit
 
@@ -121,13 +122,13 @@ class Ssh:
         self._open.clear()
 
     async def login(self, host: str) -> None:
-        """Log in anew, past any connection that is open, and leave again. Unreachable or Refused if shut out."""
+        """Log in anew, past any connection that is open, and leave again. Unreachable, or ShutOut."""
         (await self._connect(self._environment.host(host))).abort()
 
     async def run(self, host: str, argv: Sequence[str], *, timeout_s: float = 5.0, text: str = "") -> Completed:
         """Run a command that reads, in the host's root (`DRKIT_HOST_ROOT` there, else `/`); `text` is its input.
 
-        Unreachable, or Unobservable if the answer does not come in time. A non-zero exit code is an answer.
+        Unreachable, ShutOut, or Unobservable if the answer does not come in time. A non-zero exit code is an answer.
         """
         command = f'cd "${{DRKIT_HOST_ROOT:-/}}" && {shlex.join(argv)}'
         return await self._execute(self._environment.host(host), command, timeout_s, text)
@@ -137,16 +138,20 @@ class Ssh:
     ) -> Completed:
         """Run a command that changes the host, at most once successfully for each `token`.
 
-        Refused for another machine, an older fencing token or a lease that is over, Unreachable if nothing was sent,
-        StepFailed if the command failed, OutcomeUnknown if it may have run or still does.
+        Refused for another machine, an older fencing token or a lease that is over, Unreachable or ShutOut if nothing
+        was sent, StepFailed if the command failed, OutcomeUnknown if it may have run or still does.
         """
+        with written.writing(f"{shlex.join(argv[:2])} on {host}"):
+            return await self._change(host, argv, token, permit, timeout_s)
+
+    async def _change(self, host: str, argv: Sequence[str], token: str, permit: Permit, timeout_s: float) -> Completed:
         meant = self._environment.host(host)
         wait_s = max(1, int(timeout_s))
         until = await self._until(meant, permit)
         guard = ["sh", "-c", GUARD, "drkit-guard", token, str(permit.token), until, meant.machine_id, str(wait_s)]
         try:
             done = await self._execute(meant, shlex.join([*guard, *argv]), timeout_s + 2, "")
-        except Unreachable:
+        except (Unreachable, ShutOut):
             raise
         except Unobservable as lost:
             raise OutcomeUnknown(f"{lost.message} It may have run; job {token}.") from lost
@@ -163,20 +168,24 @@ class Ssh:
         text = base64.b64encode(content).decode()
         done = await self.run(host, ["sh", "-c", stage, "stage", staged], timeout_s=15, text=text)
         if done.exit_code != 0 or not done.output.startswith(digest):
-            raise StepFailed(f"{host} did not take {path}: {done.errors.strip() or done.output}", world="untouched")
+            why = done.errors.strip() or done.output
+            raise StepFailed(f"{host} did not take {path}: {why}", world=written.so_far().world)
         move = 'mkdir -p "$(dirname "$2")" && cp "$1" "$2.drkit" && mv "$2.drkit" "$2"'
         argv = ["sh", "-c", move, "put", staged, path]
         name = re.sub(r"[^a-zA-Z0-9-]+", "-", path)
         return await self.change(host, argv, token=f"{token}-{name}-{digest[:12]}", permit=permit)
 
     async def _until(self, host: Host, permit: Permit) -> str:
-        """When the guard must refuse us, `BOOT:HUNDREDTHS` of the host's uptime. Unreachable if it does not say."""
+        """When the guard must refuse us, `BOOT:HUNDREDTHS` of the host's uptime. ShutOut, or Unreachable if it does not
+        say."""
         if permit.lease is None:
             return "never"
         try:
             said = await self._execute(host, f"cat {_BOOT} {_UPTIME}", CONNECT_TIMEOUT_S, "")
             boot, up, *_ = said.output.split()
             until = permit.until(float(up))
+        except ShutOut:
+            raise
         except Unobservable as silent:
             raise Unreachable(f"{silent.message} Nothing was sent.") from silent
         except ValueError as odd:
@@ -213,13 +222,18 @@ class Ssh:
         import asyncssh
 
         try:
+            key = asyncssh.import_private_key(self._secrets.get(host.key))
+            known = asyncssh.import_public_key(host.known_host)
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as odd:
+            raise _shut_out(host, f"a key that is written down for it cannot be read: {_said(odd)}") from odd
+        try:
             with anyio.fail_after(CONNECT_TIMEOUT_S):
                 return await asyncssh.connect(
                     host.address.host,
                     host.address.port,
                     username=host.user,
-                    client_keys=[asyncssh.import_private_key(self._secrets.get(host.key))],
-                    known_hosts=([asyncssh.import_public_key(host.known_host)], [], []),
+                    client_keys=[key],
+                    known_hosts=([known], [], []),
                     config=None,
                     agent_path=None,
                     preferred_auth="publickey",
@@ -229,7 +243,9 @@ class Ssh:
         except TimeoutError as slow:
             raise Unreachable(f"{_label(host)} did not answer within {CONNECT_TIMEOUT_S:g} s.") from slow
         except asyncssh.HostKeyNotVerifiable as stranger:
-            raise Refused(f"{_label(host)} showed a host key that is not the known one; not logged in.") from stranger
+            raise _shut_out(host, "it showed a host key that is not the known one") from stranger
+        except _never() as refused:
+            raise _shut_out(host, f"it refused the login: {_said(refused)}") from refused
         except (asyncssh.Error, OSError) as error:
             raise Unreachable(f"{_label(host)} cannot be logged in to: {_said(error)}.") from error
 
@@ -247,13 +263,28 @@ def _judged(host: Host, token: str, argv: Sequence[str], done: Completed) -> Com
     if done.exit_code in (_GUARD_LOCKED, _GUARD_RUNNING, _GUARD_VANISHED):
         raise OutcomeUnknown(f"{_label(host)}: {said}.")
     if done.exit_code != 0:
-        raise StepFailed(f"{_label(host)}: the guard could not run: {done.errors.strip() or said}.", world="untouched")
+        world = written.so_far().world
+        raise StepFailed(f"{_label(host)}: the guard could not run: {done.errors.strip() or said}.", world=world)
     first, _, output = done.output.partition("\n")
     adopted, exit_code = first.split()
     if exit_code != "0":
         last = (output.strip().splitlines() or ["no output"])[-1]
         raise StepFailed(f"{shlex.join(argv)} on {host.name} ended with {exit_code}: {last}", world="unknown")
     return Completed(0, output, adopted=adopted == "1")
+
+
+def _never() -> tuple[type[Exception], ...]:
+    """How a login ends that will end so again: the key does not count, or both sides have no way in common."""
+    import asyncssh
+
+    return (
+        asyncssh.PermissionDenied, asyncssh.IllegalUserName, asyncssh.KeyExchangeFailed, asyncssh.ProtocolNotSupported,
+    )  # fmt: skip
+
+
+def _shut_out(host: Host, why: str) -> ShutOut:
+    hint = f"ssh -p {host.address.port} {host.user}@{host.address.host} true"
+    return ShutOut(f"{_label(host)} cannot be logged in to: {why}.", hint=hint)
 
 
 def _label(host: Host) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drkit.errors import Refused, StepFailed, Unobservable
+from drkit.model import written
 from drkit.model.environment import Witness
 from drkit.model.permit import Permit
 from drkit.providers.http import LATE, Answer, OverHttp, permitted
@@ -51,7 +52,7 @@ class WitnessClient(OverHttp):
         if answer.status == LATE:
             raise Refused(f"The witness refused to revoke the lease: {answer.json().get('error')}.")
         if answer.status != 200:
-            raise StepFailed(f"The witness refused to revoke the lease: {answer.status}.", world="untouched")
+            raise StepFailed(f"The witness refused to revoke the lease: {answer.status}.", world=written.so_far().world)
         return _lease(answer)
 
     async def _ask(self) -> Answer:

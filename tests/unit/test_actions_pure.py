@@ -17,10 +17,10 @@ from drkit.actions.aws_secrets import value_digest
 from drkit.actions.database import weigh
 from drkit.actions.dns import summary
 from drkit.actions.handover import signed, slot_name, verified
-from drkit.actions.together import together
+from drkit.actions.together import fail_with, together
 from drkit.actions.trying import tried
 from drkit.context import Context
-from drkit.errors import StepFailed, Unobservable, Unreachable
+from drkit.errors import Refused, ShutOut, StepFailed, Unobservable, Unreachable
 from drkit.measure.loss import Coverage
 from drkit.model.environment import Environment, Sink, Site
 from drkit.model.measurements import Write
@@ -81,8 +81,9 @@ async def test_after_a_loss_silence_is_recorded_and_a_refusal_is_raised() -> Non
     assert await tried(ctx(), silent(5), deadline_s=0.02) == ("unreachable", None)
     assert await tried(ctx(), fail(Unobservable("?"))) == ("unreachable", None)
     assert await tried(ctx(), silent(0)) == ("answered", "late")
-    with pytest.raises(StepFailed):
-        await tried(ctx(), fail(StepFailed("no")))
+    for refusal in (StepFailed("no"), ShutOut("the key does not fit")):
+        with pytest.raises(type(refusal)):
+            await tried(ctx(), fail(refusal))
 
 
 async def test_in_a_planned_move_silence_is_not_accepted_from_the_side_being_left_until_it_is_fenced() -> None:
@@ -92,6 +93,16 @@ async def test_in_a_planned_move_silence_is_not_accepted_from_the_side_being_lef
     with pytest.raises(Unreachable):
         await tried(ctx("graceful"), fail())
     assert await tried(ctx("graceful"), fail(), fenced=True) == ("unreachable", None)
+
+
+def test_where_nobody_let_us_in_nothing_was_done_and_else_it_must_be_looked_at() -> None:
+    shut = [ShutOut("a: no", hint="ssh a"), Refused("b: no")]
+    with pytest.raises(Refused, match="a: no b: no") as refused:
+        fail_with(shut, asked=2)
+    assert refused.value.hint == "ssh a"
+    with pytest.raises(StepFailed) as half:
+        fail_with(shut, asked=3)
+    assert half.value.world == "unknown"
 
 
 # -- taking back -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ from trio.testing import MockClock
 from drkit.context import Providers
 from drkit.engine.executor import Executor
 from drkit.engine.scene import Scene
+from drkit.errors import OutcomeUnknown, Refused
 from drkit.model import events as e
+from drkit.model import written
 from drkit.model.plan import PlanStep
 from drkit.model.values import Json
 
@@ -143,6 +145,45 @@ def test_who_is_not_reached_is_looked_after_and_turned_away_only_if_it_is_absent
     assert isinstance(fact, e.Done)
     fact, _, _ = carried_out("apply", step("a"), World(trouble={"a": ["shut"]}, blind={"a"}))
     assert isinstance(fact, e.Uncertain)
+
+
+def test_a_door_that_stays_shut_is_not_knocked_at_again() -> None:
+    one = step("a", timeout_s=60.0, settle_s=5.0)
+    fact, world, took_s = carried_out("apply", one, World(trouble={"a": ["key"]}))
+    assert isinstance(fact, e.Failed) and not world.writes
+    assert (fact.world, fact.hint, took_s) == ("untouched", "cut another one", 0.0)
+    for verb in ("prepare", "observe"):
+        uses = {"uses": "fake.value", "verify": "now.value == 1"} if verb == "observe" else {}
+        fact, _, took_s = carried_out(verb, step("a", timeout_s=60.0, **uses), World(locked={"a"}))
+        assert isinstance(fact, e.Failed) and (fact.world, took_s) == ("untouched", 0.0)
+        assert "a does not let us look" in fact.error and "within" not in fact.error
+
+
+def test_what_was_sent_and_may_not_be_looked_at_is_uncertain_at_once() -> None:
+    for verb in ("apply", "recover"):
+        fact, _, took_s = carried_out(verb, step("a", timeout_s=60.0, settle_s=5.0), World(locked={"a"}))
+        assert isinstance(fact, e.Uncertain) and took_s == 0.0 and "a does not let us look" in fact.reason
+
+
+@pytest.mark.parametrize("word", ["refuse", "key"])
+def test_a_refusal_does_not_speak_of_the_calls_before_it(word: str) -> None:
+    one = step("a", uses="fake.put-both")
+    fact, world, _ = carried_out("apply", one, World(trouble={"a": [word]}))
+    assert isinstance(fact, e.Failed) and fact.world == "changed" and len(world.writes) == 2
+    assert "Before that, 2 calls went through, the last one " in fact.error
+
+
+def test_after_a_lost_answer_a_refusal_proves_nothing() -> None:
+    with written.attempt() as sent:
+        with pytest.raises(OutcomeUnknown), written.writing("one"):
+            raise OutcomeUnknown("no answer")
+        assert sent.world == "unknown"
+        with pytest.raises(Refused), written.writing("two"):
+            raise Refused("no")
+        assert (sent.through, sent.doubtful) == ([], ["one"])
+        written.taken_back()
+        assert sent.world == "untouched"
+    assert written.so_far().world == "untouched"
 
 
 def test_a_call_that_hangs_is_given_up_at_the_deadline_and_looked_after() -> None:

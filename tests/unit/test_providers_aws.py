@@ -10,7 +10,8 @@ import pytest
 from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 
-from drkit.errors import NotSupported, OutcomeUnknown, StepFailed, Unobservable, Unreachable
+from drkit.errors import NotSupported, OutcomeUnknown, ShutOut, StepFailed, Unobservable, Unreachable
+from drkit.model import written
 from drkit.model.environment import Environment, Site
 from drkit.model.paper import on_loopback
 from drkit.providers.aws import Aws, AwsError, translated
@@ -38,7 +39,12 @@ def said(status: int, code: str) -> aws.ClientError:
         (aws.ConnectTimeoutError(endpoint_url="x"), Unreachable, Unreachable),
         (aws.ReadTimeoutError(endpoint_url="x"), Unobservable, OutcomeUnknown),
         (aws.ConnectionClosedError(endpoint_url="x"), Unobservable, OutcomeUnknown),
-        (aws.NoCredentialsError(), Unreachable, Unreachable),
+        (aws.NoCredentialsError(), ShutOut, ShutOut),
+        (aws.PartialCredentialsError(provider="env", cred_var="x"), ShutOut, ShutOut),
+        (aws.CredentialRetrievalError(provider="process", error_msg="x"), Unreachable, Unreachable),
+        (said(403, "InvalidClientTokenId"), ShutOut, ShutOut),
+        (said(401, "AuthFailure"), ShutOut, ShutOut),
+        (said(403, "AccessDenied"), AwsError, AwsError),
         (aws.ParamValidationError(report="wrong"), StepFailed, StepFailed),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
@@ -52,6 +58,17 @@ def test_a_refusal_keeps_its_code_and_says_that_nothing_was_touched() -> None:
     refused = translated(said(409, "Conflict"), "ec2:make in west", True)
     assert isinstance(refused, AwsError)
     assert (refused.aws_code, refused.status, refused.world) == ("Conflict", 409, "untouched")
+
+
+def test_a_refusal_after_calls_that_went_through_says_that_the_world_was_changed() -> None:
+    with written.attempt():
+        with written.writing("ec2:create_vpc in west"):
+            pass
+        refused = translated(said(403, "UnauthorizedOperation"), "ec2:create_subnet in west", True)
+        wrong = translated(aws.ParamValidationError(report="wrong"), "ec2:create_subnet in west", True)
+        throttled = translated(said(400, "Throttling"), "ec2:create_subnet in west", True)
+    assert [each.world for each in (refused, wrong, throttled)] == ["changed", "changed", "turned-away"]  # type: ignore[attr-defined]
+    assert translated(said(403, "UnauthorizedOperation"), "x", True).world == "untouched"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("said_so", [said(400, "ThrottlingException"), said(503, "RequestLimitExceeded")])

@@ -13,7 +13,8 @@ import anyio
 import asyncssh
 import pytest
 
-from drkit.errors import OutcomeUnknown, Refused, StepFailed, Unreachable
+from drkit.errors import OutcomeUnknown, Refused, ShutOut, StepFailed, Unreachable
+from drkit.model import written
 from drkit.model.environment import Address, Environment, Host, SecretRef, Site
 from drkit.model.permit import Permit
 from drkit.providers.secrets import Secrets
@@ -71,6 +72,13 @@ async def ssh(server: dict[str, Any]) -> AsyncIterator[Ssh]:
     await found.aclose()
 
 
+class Lasts:
+    """A lease of the environment with a minute left."""
+
+    def remaining_s(self) -> float:
+        return 60.0
+
+
 def times_run(server: dict[str, Any], name: str) -> int:
     """How often a command that appends a line to `tmp/NAME` has run."""
     path = Path(server["root"]) / "tmp" / name
@@ -91,8 +99,45 @@ async def test_commands_run_in_the_hosts_root_with_their_arguments_intact(ssh: S
 async def test_a_host_with_another_key_is_never_logged_in_to(server: dict[str, Any]) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     ssh = Ssh(environment(server, known_host=other), Secrets())
-    with pytest.raises(Refused, match="not the known one"):
+    with pytest.raises(ShutOut, match="not the known one"):
         await ssh.run("app-1", ["true"])
+
+
+@pytest.mark.parametrize(
+    ("key", "why"), [("strange", "it refused the login: Permission denied"), ("torn", "cannot be read")]
+)
+async def test_who_is_not_let_in_sends_nothing_and_is_told_so(
+    server: dict[str, Any], tmp_path: Path, key: str, why: str
+) -> None:
+    login = tmp_path / "login"
+    if key == "strange":
+        asyncssh.generate_private_key("ssh-ed25519").write_private_key(login)
+    else:
+        login.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n")
+    ssh = Ssh(environment(server, key=SecretRef(ref=f"secret://file/{login}")), Secrets())
+    for permit in (Permit(1), Permit(1, Lasts())):  # under a lease the host is asked for its clock first
+        with pytest.raises(ShutOut, match=why) as shut:
+            await ssh.change("app-1", append("never"), token="drkit-r-never", permit=permit)
+    assert shut.value.hint == f"ssh -p {server['port']} drkit@{server['address']} true"
+    with pytest.raises(ShutOut, match=why):
+        await ssh.run("app-1", ["true"])
+    with pytest.raises(ShutOut, match=why):
+        await ssh.put("app-1", "tmp/x", b"x", token="drkit-r-x", permit=Permit(1))
+    assert times_run(server, "never") == 0
+
+
+async def test_a_change_counts_once_it_is_sent_and_a_refused_one_does_not(ssh: Ssh, server: dict[str, Any]) -> None:
+    with written.attempt() as sent:
+        with pytest.raises(Refused):
+            await Ssh(environment(server, machine_id="another"), Secrets()).change(
+                "app-1", ["true"], token="drkit-r-stranger", permit=Permit(1)
+            )
+        assert sent.world == "untouched"
+        await ssh.change("app-1", ["true"], token="drkit-r-counted", permit=Permit(1))
+        assert (sent.world, sent.through) == ("changed", ["true on app-1"])
+        with pytest.raises(StepFailed):
+            await ssh.change("app-1", ["false"], token="drkit-r-fails", permit=Permit(1))
+        assert (sent.world, sent.doubtful) == ("unknown", ["false on app-1"])
 
 
 async def test_nobody_listening_is_unreachable(server: dict[str, Any]) -> None:
