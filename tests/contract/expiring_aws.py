@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from drkit.sandbox.parts._calls import error_body, read_call
-from drkit.sandbox.parts.aws import make_moto
+from drkit.sandbox.parts._moto import make_moto
 
 _KEY = re.compile(r"Credential=([^/]+)/")
 
