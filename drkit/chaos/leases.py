@@ -1,7 +1,8 @@
 """aws.faults: leases of faults that AWS still holds, in every region, and experiments that it runs for us.
 
 A lease that is over is looked into: its schedules stay when they are done, and only the target says whether they did
-their work or AWS gave up.
+their work or AWS gave up. Those that did are *spent*: they do nothing more, and are named so that they can be taken
+away.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ async def _left_in(ctx: Context, site: str, catalog: Catalog) -> Markers:
         return Markers(silent=(f"AWS in {site}: {silent.message}",))
     leases = [list(parts) for _, parts in groupby(found, key=lambda one: one.key)]
     left = await together([_marked(ctx, site, lease, now, catalog) for lease in leases])
-    schedules_left = Markers(markers=tuple(one for one in left if one is not None))
-    return joined([schedules_left, await aws_experiment.left_in(ctx, site)])
+    held = Markers(
+        markers=tuple(one for one in left if one.state != "spent"),
+        spent=tuple(one for one in left if one.state == "spent"),
+    )
+    return joined([held, await aws_experiment.left_in(ctx, site)])
 
 
-async def _marked(
-    ctx: Context, site: str, lease: Sequence[Schedule], now: datetime, catalog: Catalog
-) -> Marker | None:  # fmt: skip
-    """A fault as `chaos leftovers` shows it; None if its lease is over and nothing of ours is left."""
+async def _marked(ctx: Context, site: str, lease: Sequence[Schedule], now: datetime, catalog: Catalog) -> Marker:
+    """A fault as `chaos leftovers` shows it."""
     asleep = [one for one in lease if not one.enabled]
     due_s = (now - lease[0].at).total_seconds()
     if due_s < 0:
@@ -62,7 +64,9 @@ async def _marked(
         open = [one for one in lease if standing(entry, params, one.call, seen) in ("ours", "changed")]
     except (DrkitError, ValidationError) as error:
         return marker(site, lease[0], now, f"it cannot be told whether it is healed ({error})")
-    return marker(site, lease[0], now, undone(open, due_s)) if open else None
+    if open:
+        return marker(site, lease[0], now, undone(open, due_s))
+    return marker(site, lease[0], now, None).model_copy(update={"state": "spent"})
 
 
 def undone(open: Sequence[Schedule], due_s: float) -> str:

@@ -213,7 +213,7 @@ async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = Fal
     What is somebody else's by now is left alone; so is what the lease has undone already, unless it was `late`:
     injected when the lease was over, and perhaps not seen yet.
     """
-    key = fault_key(entry.name, p)
+    key, by = fault_key(entry.name, p), "its lease"
     armed, now = await schedules(ctx, p.site, f"{PREFIX}{key}.")
     seen = await entry.observe(ctx, p) if armed else None
     for one in armed:
@@ -227,6 +227,7 @@ async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = Fal
                 f"{entry.name} in {p.site} is not healed: somebody changed more there meanwhile, which "
                 f"{one.call.operation} would undo.", world="changed", hint="drkit chaos leftovers",
             )  # fmt: skip
+        by = "drkit"
         try:
             await awslease.send(ctx, p.site, one.call)
         except AwsError as error:
@@ -239,7 +240,7 @@ async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = Fal
         await awslease.delete(ctx, p.site, one.name)
     if armed:
         written.taken_back()
-        detail: dict[str, Json] = {"key": key, "by": "drkit"}
+        detail: dict[str, Json] = {"key": key, "by": by}
         ctx.tell(FaultChanged(fault=entry.name, id=armed[0].said["step"], state="healed", detail=detail))
 
 

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def leftovers(ctx: typer.Context) -> None:
     """Faults that are not healed, as their targets say; nothing else is asked. Exit 1 if there are any.
 
-    A target that does not answer may hold some: it is named, and counts.
+    A target that does not answer may hold some: it is named, and counts. Leases that are spent are named, and do not.
     """
     from drkit.model.faults import joined
 
@@ -46,7 +46,10 @@ def leftovers(ctx: typer.Context) -> None:
         {"schema": "drkit.leftovers/1", **found.model_dump(mode="json", exclude={"answered_by"})},
         lambda: settings.say.table(
             ("fault", "at", "state", "heals itself", "run", "step"),
-            [(m.fault, m.where, m.state, _within(m), m.run or "", m.step or "") for m in found.markers],
+            [
+                (m.fault, m.where, m.state, _within(m), m.run or "", m.step or "")
+                for m in (*found.markers, *found.spent)
+            ],
         ),
     )
     for overdue in found.markers:
@@ -55,9 +58,13 @@ def leftovers(ctx: typer.Context) -> None:
     for silent in found.silent:
         settings.say.warn(f"Unknown what is left there: {silent}")
     where = f" --env {environment.name}" if environment is not None else ""
-    if found.markers:
+    if found.spent:
+        settings.say.note(
+            "Spent leases have healed their faults and do nothing more; `chaos stop --all` takes them away."
+        )
+    if found.markers or found.spent:
         settings.say.next(f"drkit chaos stop --all{where}")
-    elif not found.silent and environment is not None:
+    if not found.markers and not found.silent and environment is not None:
         settings.say.note(f"Nothing is left broken in {environment.name}.")
     if found.markers or found.silent:
         raise typer.Exit(int(Exit.FAILED))
@@ -70,8 +77,8 @@ def stop(
 ) -> None:
     """Heal what was broken: ends drills, and heals every fault that a target remembers.
 
-    A drill that goes on elsewhere, or whose runner is dead, loses the environment. Experiments of this machine are
-    rolled back.
+    A drill that goes on elsewhere, or whose runner is dead, loses the environment. Leases that have healed their
+    faults are taken away. Experiments of this machine are rolled back.
     """
     settings: Settings = ctx.obj
     if everything == (run is not None):
@@ -95,7 +102,7 @@ def _heal_all(settings: Settings, environment: Environment, run: str | None) -> 
     code = Exit.DONE
     for _ in range(ROUNDS):  # what a drill was just injecting when it was ended is seen in the next one
         found = look(environment)
-        markers = [marker for marker in found.markers if run in (None, marker.run)]
+        markers = [marker for marker in (*found.markers, *found.spent) if run in (None, marker.run)]
         if markers:
             code = launch.follow(settings, heal(environment, markers), detach=False)
         elif ending is None:
@@ -211,6 +218,8 @@ def drills(environment: Environment) -> list[str]:
 def _within(marker: Marker) -> str:
     from drkit.model.values import show_duration
 
+    if marker.state == "spent":
+        return "it has; nothing is broken"
     if marker.expires_in_s is None:
         return "no: its lease is gone"
     return f"in {show_duration(max(marker.expires_in_s, 0))}"

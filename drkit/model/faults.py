@@ -42,8 +42,9 @@ class Marker(BaseModel):
     """Target, as people call it."""
     run: str | None = None
     step: str | None = None
-    state: Literal["armed", "injected", "overdue"]
-    """`armed`: its lease exists, it may or may not be injected; `overdue`: its lease is gone and it is not healed."""
+    state: Literal["armed", "injected", "overdue", "spent"]
+    """`armed`: its lease exists, it may or may not be injected; `overdue`: its lease is gone and it is not healed;
+    `spent`: its lease has healed it, and is still written down."""
     expires_in_s: float | None = None
     """None: its lease is gone."""
     why: str | None = None
@@ -54,6 +55,8 @@ class Markers(Observation):
     """Faults that are not healed, as their targets say; a probe that answers this is asked by `chaos leftovers`."""
 
     markers: tuple[Marker, ...] = ()
+    spent: tuple[Marker, ...] = ()
+    """Of faults that their leases have healed: nothing is broken, and something is left to be tidied away."""
     silent: tuple[str, ...] = ()
     """Targets that did not answer: what is left there is unknown."""
 
@@ -63,6 +66,7 @@ def joined(found: Iterable[Markers]) -> Markers:
     answers = list(found)
     return Markers(
         markers=tuple(marker for one in answers for marker in one.markers),
+        spent=tuple(marker for one in answers for marker in one.spent),
         silent=tuple(name for one in answers for name in one.silent),
     )
 

@@ -18,6 +18,7 @@ from aws_world import CASES, Case, World, built
 from cloud_parts import EAST, WEST, until
 
 from drkit import testing
+from drkit.catalog import Catalog
 from drkit.chaos.awslease import Call, wanted
 from drkit.chaos.faults._acl import first_of
 from drkit.chaos.faults._policy import patterns, role_arn
@@ -29,6 +30,7 @@ from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
 from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
 from drkit.chaos.leases import faults, undone
+from drkit.chaos.leftovers import healing
 from drkit.context import Context
 from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.environment import Environment, Site
@@ -269,13 +271,33 @@ def test_faults_heal_by_their_leases_when_drkit_is_killed(world: World) -> None:
 
 async def test_what_is_over_and_done_is_no_leftover_and_goes_with_the_next_injection(world: World) -> None:
     ctx = world.context(run="next")
-    assert world.schedules() != [], "what the test before has left"
-    assert (await faults(ctx, Nothing())).markers == ()
     left = world.schedules()
+    assert left != [], "what the test before has left"
     await healed(ctx, ISOLATE, await injected(world, ctx, ISOLATE))
     assert {*left} - {*world.schedules()} == {name for name in left if isolate.name.replace(".", "-") in name}
-    for name in world.schedules():
-        world.client("scheduler").delete_schedule(Name=name)
+
+
+async def test_spent_leases_are_told_of_as_such_and_swept_without_touching_what_they_healed(world: World) -> None:
+    told: list[Any] = []
+    ctx = replace(world.context(run="sweep", step="heal"), tell=told.append)
+    found = await faults(ctx, Nothing())
+    assert found.markers == () and {one.fault for one in found.spent} == {*CASES} - {ISOLATE.fault.name}
+    assert {(one.state, one.expires_in_s, one.why) for one in found.spent} == {("spent", None, None)}
+    sweep = healing(ctx.environment, found.spent, Catalog())
+    assert {step.params["site"] for step in sweep.steps} == {WEST} and len(sweep.steps) == len(found.spent)
+    before = {name: case.seen(world) for name, case in CASES.items()}
+    assert world.aws is not None
+    world.aws.calls.clear()
+    for one in found.spent:
+        known = CASES[one.fault]
+        await healed(ctx, known, known.fault.params.model_validate(one.params, strict=False))
+    assert {call for _, _, call in world.aws.calls if not call.startswith(READS)} == {"delete_schedule"}
+    assert world.schedules() == []
+    assert {name: case.seen(world) for name, case in CASES.items()} == before
+    assert {(one.state, one.detail["by"]) for one in told} == {("healed", "its lease")} and len(told) == len(
+        found.spent
+    )
+    assert await faults(ctx, Nothing()) == Markers()
 
 
 async def test_a_lease_that_aws_gave_up_is_overdue_and_healed_by_hand(world: World) -> None:
