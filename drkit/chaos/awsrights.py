@@ -25,6 +25,7 @@ _ARNS: Final = {
     "HealthCheckId": "arn:aws:route53:::healthcheck/{it}",
     "Bucket": "arn:aws:s3:::{it}",
     "RoleName": "arn:aws:iam::{account}:role/{it}",
+    "KeyId": "arn:aws:kms:{region}:{account}:key/{it}",
     "FunctionName": "arn:aws:lambda:{region}:{account}:function:{it}",
 }
 

@@ -60,6 +60,7 @@ SIMULATED = {
     "aws.subnet-isolate": _METADATA + "no packet meets a network ACL",
     "aws.zone-isolate": _METADATA + "no packet meets a network ACL",
     "aws.health-check-invert": _METADATA + "DNS follows routing controls, not health checks",
+    "aws.key-disable": _METADATA + "a disabled key goes on encrypting and decrypting",
     "aws.replication-pause": _METADATA + "objects are copied by the sandbox's own replicator",
     "aws.iam-deny": _SHAPES + "the sandbox's cloud keeps policies and asks nobody for rights",
     "aws.bucket-deny": _SHAPES + "the sandbox's cloud knows no condition of a policy",

@@ -20,6 +20,7 @@ from drkit.chaos.faults.aws_bucket_deny import bucket_deny
 from drkit.chaos.faults.aws_health_check_invert import invert
 from drkit.chaos.faults.aws_iam_deny import iam_deny
 from drkit.chaos.faults.aws_instance_stop import stop
+from drkit.chaos.faults.aws_key_disable import disable
 from drkit.chaos.faults.aws_replication_pause import pause
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
@@ -28,7 +29,7 @@ from drkit.context import Context, Provider
 from drkit.model.environment import Environment, Site
 from drkit.providers.aws import Aws
 
-SERVICES = ("ec2", "scheduler", "sts", "rds", "route53", "s3", "iam")
+SERVICES = ("ec2", "scheduler", "sts", "rds", "route53", "s3", "iam", "kms")
 
 
 def environment(urls: dict[str, str]) -> Environment:
@@ -99,6 +100,10 @@ def instance_state(world: World) -> Any:
     return found["Reservations"][0]["Instances"][0]["State"]["Name"]
 
 
+def key_state(world: World) -> Any:
+    return world.client("kms").describe_key(KeyId=world.names["key"])["KeyMetadata"]["KeyState"]
+
+
 def let_in(world: World) -> Any:
     (group,) = world.client("ec2").describe_security_groups(GroupIds=[world.names["group"]])["SecurityGroups"]
     return group["IpPermissions"]
@@ -148,6 +153,9 @@ CASES = {
         Case(
             stop, lambda w: {"instance": w.names["instance"]}, instance_state, lambda s: bool(s == "stopped"),
             ("StartInstances",),
+        ),
+        Case(
+            disable, lambda w: {"key": w.names["key"]}, key_state, lambda s: bool(s == "Disabled"), ("EnableKey",),
         ),
         Case(
             cut, lambda w: {"group": w.names["group"]}, let_in, lambda s: bool(s == []),
@@ -203,6 +211,7 @@ def built(stack: ExitStack, folder: Path) -> World:
     for name, net in (("c1", "10.9.4.0/24"), ("d1", "10.9.5.0/24")):  # both behind the network's own ACL
         made = ec2.create_subnet(VpcId=vpc, CidrBlock=net, AvailabilityZone=f"us-west-2{name[0]}")
         world.names[name] = made["Subnet"]["SubnetId"]
+    world.names["key"] = world.client("kms").create_key()["KeyMetadata"]["KeyId"]
     check = {"IPAddress": "10.9.1.4", "Port": 80, "Type": "HTTP", "ResourcePath": "/healthz"}
     made = world.client("route53").create_health_check(CallerReference="test", HealthCheckConfig=check)
     world.names["health_check"] = made["HealthCheck"]["Id"]

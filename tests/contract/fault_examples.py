@@ -200,6 +200,10 @@ FAULTS: dict[str, Example] = {
         {"site": "west", "function": "spare"},
         injected={"unreserved": 100, "reserved": 800}, healed={"unreserved": 900, "reserved": None},
     ),
+    "aws.key-disable": Example(
+        {"site": "west", "key": "mrk-1"}, injected={"state": "Disabled"}, healed={"state": "Enabled"},
+        neither={"somebody deletes it": {"state": "PendingDeletion"}, "it is made": {"state": "Creating"}},
+    ),
     "aws.instance-stop": Example(
         {"site": "west", "instance": "i-1", "lease_s": 60.0},
         injected={"state": "stopped"}, healed={"state": "running"},
@@ -333,6 +337,7 @@ LOOKS: dict[str, list[dict[str, Any]]] = {
     "aws.role-denials": [{"site": "west", "denied_role": "app"}],
     "aws.database-cluster": [{"site": "west", "cluster": "shop"}],
     "aws.health-check": [{"site": "west", "health_check": "hc-1"}],
+    "aws.key": [{"site": "west", "key": "mrk-1"}],
     "aws.replication": [{"site": "west", "bucket": "orders", "rule": "all"}],
     "aws.zone": [{"site": "west", "zone": "us-west-2a"}, {"site": "west", "zone": "us-west-2a", "vpc": "vpc-1"}],
     "aws.instance": [{"site": "west", "instance": "i-1"}],

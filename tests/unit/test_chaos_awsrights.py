@@ -19,9 +19,11 @@ def answer(decision: str, *missing: str) -> dict[str, Any]:
 def test_each_call_is_asked_about_by_the_right_it_needs_and_what_it_changes() -> None:
     start = Call("ec2", "StartInstances", {"InstanceIds": ["i-1", "i-2"]})
     copies = Call("s3", "PutBucketReplication", {"Bucket": "orders", "ReplicationConfiguration": {}})
+    enable = Call("kms", "EnableKey", {"KeyId": "mrk-1"})
     assert [permission(call) for call in (start, copies)] == ["ec2:StartInstances", "s3:PutReplicationConfiguration"]
-    assert arns([start, copies], "us-west-2", "1") == [
+    assert arns([start, copies, enable], "us-west-2", "1") == [
         "arn:aws:ec2:us-west-2:1:instance/i-1", "arn:aws:ec2:us-west-2:1:instance/i-2", "arn:aws:s3:::orders",
+        "arn:aws:kms:us-west-2:1:key/mrk-1",
     ]  # fmt: skip
 
 
