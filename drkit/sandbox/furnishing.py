@@ -23,14 +23,20 @@ BATCH_RELEASE = RELEASES / "batch.py"
 SECRET_ID = "reliabletech/orders/db"
 #: A backup is there under its name when all of it is.
 _BACKUP = """#!/bin/sh
-# bin/backup: takes a base backup of the orders database into {place}.
+# bin/backup [WHEN]: takes a base backup of the orders database into {place}. With WHEN (`2 days ago`) it is one that
+# says it began then, by name, time and label; no checksum is kept that this would break.
 set -e
-name=$(date -u +%Y%m%dT%H%M%SZ)
+when=${{1:-now}} taken=backup${{1:+-before}}
+name=$(date -u -d "$when" +%Y%m%dT%H%M%SZ)
 mkdir -p {place}
-PGPASSFILE=etc/pgpass {tool} --checkpoint=fast --no-sync --no-password \\
+PGPASSFILE=etc/pgpass {tool} --checkpoint=fast --no-sync --no-password ${{1:+--manifest-checksums=NONE}} \\
   --dbname='host={host} port={port} user=replicator' -D "{place}/.$name"
+if [ $# -gt 0 ]; then
+  sed -i "s/^START TIME: .* /START TIME: $(date -u -d "$when" '+%Y-%m-%d %H:%M:%S') /" "{place}/.$name/backup_label"
+  touch -d "$when" "{place}/.$name"
+fi
 mv "{place}/.$name" "{place}/$name"
-echo "$name" >var/run/backup
+echo "$name" >"var/run/$taken"
 """
 
 

@@ -1,4 +1,5 @@
-"""A backup with nothing in it, in a world of real parts: drkit's own check notices it, and a scenario that says so."""
+"""A backup with nothing or with old things in it, in a world of real parts: drkit's own check notices it, and a scenario
+that says so."""
 
 from __future__ import annotations
 
@@ -11,15 +12,25 @@ from worlds import ROOT, World, world
 
 
 @pytest.mark.soak
-def test_an_empty_backup_is_noticed_and_that_nobody_would_notice_it_is_an_answer_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "noticed", "blind_to_it"),
+    [
+        ("empty-backup", "!probes.backup.complete", "probes.backup.name == ''"),
+        ("stale-backup", "probes.backup.age_h >= 24.0", "!probes.backup.complete"),
+    ],
+)
+def test_a_bad_backup_is_noticed_and_that_nobody_would_notice_it_is_an_answer_too(
+    tmp_path: Path, scenario: str, noticed: str, blind_to_it: str
+) -> None:
     with world() as made:
         seat = made.seat()
-        seat.expect(0, "chaos", "run", "empty-backup", "--env", "sandbox")
+        seat.expect(0, "chaos", "run", scenario, "--env", "sandbox")
         assert report(made)["hypothesis"]["held"] is True
         assert [fault["reverted_by"] for fault in report(made)["faults"]] == ["drkit"]
-        # Whoever only counts backups does not notice.
-        text = (ROOT / "scenarios/empty-backup.yaml").read_text()
-        blind = text.replace("!probes.backup.complete", "probes.backup.name == ''").replace("20s", "2s")
+        # Whoever only counts backups, or only reads their checksums, does not notice.
+        text = (ROOT / f"scenarios/{scenario}.yaml").read_text()
+        assert noticed in text
+        blind = text.replace(f'noticed: "{noticed}"', f'noticed: "{blind_to_it}"').replace("20s", "2s")
         (tmp_path / "blind.yaml").write_text(blind)
         seat.expect(4, "chaos", "run", str(tmp_path / "blind.yaml"), "--env", "sandbox")
         assert report(made)["hypothesis"]["held"] is False
