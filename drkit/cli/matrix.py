@@ -15,6 +15,7 @@ from drkit.errors import DrkitError, Exit, UsageError
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterator
 
     from drkit.drill.matrix import Cell, Ending, Matrix, Result
     from drkit.drill.rehearsing import Stage
@@ -63,11 +64,19 @@ def matrix(
     real = settings.env is not None
     stage = prepare(load_runbook(environments.find_file("runbook", runbook)), pairs(changes), seed)
     chosen = _chosen(stage, sample, part, only, real)
-    results = _struck(settings, stage, chosen, scenario, runbook) if real else _played(settings, stage, chosen)
-    told = Matrix(stage.real, results, seed, environments.SANDBOX if real else "simulator")
+    folder = None if only is not None else out or Path.cwd() / "reports" / f"matrix-{stage.real.runbook}"
+
+    def told_of(results: list[Result]) -> Matrix:
+        return Matrix(stage.real, tuple(results), seed, environments.SANDBOX if real else "simulator")
+
+    results: list[Result] = []
+    for result in _struck(settings, stage, chosen, scenario, runbook) if real else _played(settings, stage, chosen):
+        results.append(result)
+        if real and folder is not None:  # of hours that are cut off, what was found so far is kept
+            _save(told_of(results), folder)
+    told = told_of(results)
     settings.say.result(told.to_json(), lambda: settings.say.line("\n".join(lines(told))))
-    if only is None:
-        folder = out or Path.cwd() / "reports" / f"matrix-{stage.real.runbook}"
+    if folder is not None:
         _save(told, folder)
         settings.say.note(f"Saved in {folder}")
     wrong = told.wrong
@@ -121,23 +130,22 @@ def _why_not(cell: Cell, stage: Stage, real: bool) -> str:
 
 def _struck(
     settings: Settings, stage: Stage, chosen: tuple[Cell, ...], scenario: str, runbook: str
-) -> tuple[Result, ...]:
+) -> Iterator[Result]:
     from drkit.cli.offering import ways
     from drkit.cli.striking import Struck, world
     from drkit.sandbox.strikes import disk
 
     if (missing := disk.why_not()) is not None:
         settings.say.note(f"Without a slow disk: {missing}")
-    results: list[Result] = []
     for count, cell in enumerate(chosen, 1):
         settings.say.note(f"{count} of {len(chosen)}: {cell} in a sandbox of its own (some minutes)")
         with world() as made:
-            results.append(Struck(cell, ways(stage.real, cell.step), scenario, runbook, made).result())
-        settings.say.note(f"  {results[-1].ending}  {results[-1].why}".rstrip())
-    return tuple(results)
+            result = Struck(cell, ways(stage.real, cell.step), scenario, runbook, made).result()
+        settings.say.note(f"  {result.ending}  {result.why}".rstrip())
+        yield result
 
 
-def _played(settings: Settings, stage: Stage, chosen: tuple[Cell, ...]) -> tuple[Result, ...]:
+def _played(settings: Settings, stage: Stage, chosen: tuple[Cell, ...]) -> Iterator[Result]:
     from drkit.drill.matrix import Ending
 
     whole = stage.undisturbed()
@@ -145,12 +153,10 @@ def _played(settings: Settings, stage: Stage, chosen: tuple[Cell, ...]) -> tuple
         raise DrkitError(f"even without a fault {stage.real.runbook} does not end well on the simulator: {whole.why}",
                          hint="drkit validate runbooks")  # fmt: skip
     settings.say.note(f"Playing {len(chosen)} cells of {stage.real.runbook} on the simulator")
-    results: list[Result] = []
     for count, cell in enumerate(chosen, 1):
-        results.append(stage.play(cell))
+        yield stage.play(cell)
         if count % 100 == 0:
             settings.say.note(f"  {count} of {len(chosen)}")
-    return tuple(results)
 
 
 def lines(told: Matrix) -> list[str]:

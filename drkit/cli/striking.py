@@ -113,26 +113,27 @@ class Struck:
         from drkit.drill.matrix import Fault, Moment
         from drkit.drill.moments import SIGNS, come, held
         from drkit.sandbox.processes import Process
-        from drkit.sandbox.strikes.freezing import frozen
+        from drkit.sandbox.strikes.freezing import Freezer
 
         cell, way = self.cell, self.way
         # Where the gateway itself sees the step's effect it says when; it is told before anything was sent.
         at_gateway = cell.fault in (Fault.THROTTLE, Fault.STALE, Fault.DENIED) and bool(way.writes)
         moment = Moment.BEFORE if at_gateway else cell.moment
-        if not come(folder.journal, SIGNS[way.kind, moment], cell.step, COMES_S):
-            raise DrkitError(f"run {folder.id} never came to {cell.step}", hint=f"drkit status {folder.id}")
         runner = folder.runner()
-        assert runner is not None  # its journal goes on
+        assert runner is not None  # it was detached from us
         process = Process(runner.pid, runner.start)
-        if moment is Moment.AFTER and way.kind == "action":
-            with held(folder.journal):  # it goes on to take effect, and nothing of that is written down
-                self._look_in_time(folder, moment)
-                self._look_for_effect(folder)
-                strike = self._begun(folder, process, lies_in_wait=False)
-        else:
-            with frozen(process):
-                self._look_in_time(folder, moment)
-                strike = self._begun(folder, process, lies_in_wait=moment is not cell.moment)
+        with Freezer(process) as freezer:
+            if not come(folder.journal, SIGNS[way.kind, moment], cell.step, COMES_S):
+                raise DrkitError(f"run {folder.id} never came to {cell.step}", hint=f"drkit status {folder.id}")
+            if moment is Moment.AFTER and way.kind == "action":
+                with held(folder.journal):  # it goes on to take effect, and nothing of that is written down
+                    self._look_in_time(folder, moment)
+                    self._look_for_effect(folder)
+                    strike = self._begun(folder, process, lies_in_wait=False)
+            else:
+                with freezer.frozen():
+                    self._look_in_time(folder, moment)
+                    strike = self._begun(folder, process, lies_in_wait=moment is not cell.moment)
         if cell.fault is Fault.KILL:
             self.world.drkit("resume", folder.id, "--detach")
         return strike

@@ -19,7 +19,7 @@ from drkit.errors import DrkitError
 from drkit.sandbox.processes import identify
 from drkit.sandbox.strikes import Drilled, disk, freezing
 from drkit.sandbox.strikes.disk import Disk
-from drkit.sandbox.strikes.freezing import frozen
+from drkit.sandbox.strikes.freezing import Freezer
 from drkit.sandbox.strikes.kill import Kill
 from drkit.sandbox.strikes.permissions import Permission, permissions
 
@@ -124,16 +124,23 @@ needs_strace = pytest.mark.skipif(disk.why_not() is not None, reason=str(disk.wh
 def test_who_is_frozen_does_nothing_and_goes_on_afterwards(writer: subprocess.Popen[str]) -> None:
     took_s(writer, again=False)
     assert writer.stdin is not None and writer.stdout is not None
-    with frozen(drilled(writer).runner):
+    with Freezer(drilled(writer).runner) as freezer, freezer.frozen():
         print(file=writer.stdin, flush=True)
         assert not select.select([writer.stdout], [], [], 0.3)[0]
     assert float(writer.stdout.readline()) >= 0
 
 
+def test_who_was_only_to_be_frozen_never_was(writer: subprocess.Popen[str]) -> None:
+    took_s(writer, again=False)
+    with Freezer(drilled(writer).runner):
+        assert took_s(writer) >= 0
+    assert took_s(writer) >= 0
+
+
 def test_who_is_frozen_goes_on_by_itself(writer: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freezing, "LEASE_S", 0.3)
     took_s(writer, again=False)
-    with frozen(drilled(writer).runner):
+    with Freezer(drilled(writer).runner) as freezer, freezer.frozen():
         assert took_s(writer) >= 0
 
 
@@ -141,7 +148,7 @@ def test_who_is_frozen_goes_on_by_itself(writer: subprocess.Popen[str], monkeypa
 def test_a_disk_becomes_slow_while_its_process_is_frozen(writer: subprocess.Popen[str]) -> None:
     took_s(writer, again=False)
     slow = Disk(drilled(writer))
-    with frozen(drilled(writer).runner):
+    with Freezer(drilled(writer).runner) as freezer, freezer.frozen():
         slow.begin()
     assert took_s(writer) >= disk.WRITE_S and slow.met() == 1
     slow.end()

@@ -7,7 +7,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from drkit.errors import DrkitError
 from drkit.sandbox.processes import Process, read_stat
@@ -16,18 +17,35 @@ LEASE_S: Final = 10.0
 _STOPS_S: Final = 5.0
 
 
-@contextmanager
-def frozen(process: Process) -> Iterator[None]:
-    """It does nothing as long as this lasts, and goes on after `LEASE_S` whatever becomes of us. DrkitError."""
-    # The shell's input ends with us or with this block, at the latest with its time: then it lets the process go on.
-    thaw = ["sh", "-c", f"timeout {LEASE_S:g} cat; kill -CONT {process.pid}"]
-    with subprocess.Popen(thaw, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL):
+class Freezer:
+    """Ready to freeze one process at once: whatever takes time has been done before."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        # The shell's input ends with us, or with the freezing, at the latest with its time: it lets the process go on.
+        thaw = f"read frozen && timeout {LEASE_S:g} cat; kill -CONT {process.pid}"
+        self._lease = subprocess.Popen(["sh", "-c", thaw], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing as long as this lasts, and goes on after `LEASE_S` whatever becomes of us. DrkitError."""
+        assert self._lease.stdin is not None
+        if not self._process.send(signal.SIGSTOP):
+            raise DrkitError(f"process {self._process.pid} is gone", hint="drkit status")
         try:
+            self._lease.stdin.write(b"frozen\n")
+            self._lease.stdin.flush()
             deadline = time.monotonic() + _STOPS_S
-            if not process.send(signal.SIGSTOP):
-                raise DrkitError(f"process {process.pid} is gone", hint="drkit status")
-            while (stat := read_stat(process.pid)) is not None and stat.state != "T" and time.monotonic() < deadline:
+            while (stat := read_stat(self._process.pid)) and stat.state != "T" and time.monotonic() < deadline:
                 time.sleep(0.001)
             yield
         finally:
-            process.send(signal.SIGCONT)
+            self._process.send(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._lease.stdin is not None
+        self._lease.stdin.close()
+        self._lease.wait()
