@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,14 +157,9 @@ class Struck:
 
     def _begun(self, folder: RunFolder, runner: Process, *, lies_in_wait: bool) -> Strike:
         from drkit.cli.seen import read
-        from drkit.drill.matrix import Fault, Moment
+        from drkit.drill.matrix import Moment
         from drkit.sandbox.strikes import Drilled
-        from drkit.sandbox.strikes.denied import denied
-        from drkit.sandbox.strikes.disk import Disk
-        from drkit.sandbox.strikes.hosts import Hosts
-        from drkit.sandbox.strikes.kill import Kill
-        from drkit.sandbox.strikes.stale import Stale
-        from drkit.sandbox.strikes.throttle import Throttle
+        from drkit.sandbox.strikes.every import STRIKES
 
         control, region = self.world.environment.control, read(folder).state.plan.target
         assert control is not None  # of a sandbox
@@ -172,11 +167,7 @@ class Struck:
             control, region, folder.id, self.cell.step, runner, self.way.permissions,
             self.way.writes if lies_in_wait else (), loses=self.cell.moment is Moment.AFTER,
         )  # fmt: skip
-        make: dict[Fault, Callable[[Drilled], Strike]] = {
-            Fault.KILL: Kill, Fault.HOSTS: Hosts, Fault.THROTTLE: Throttle, Fault.STALE: Stale, Fault.DENIED: denied,
-            Fault.DISK: Disk,
-        }  # fmt: skip
-        strike = make[self.cell.fault](drilled)
+        strike = STRIKES[self.cell.fault](drilled)
         strike.begin()
         return strike
 
@@ -255,7 +246,7 @@ def world() -> Iterator[World]:
     try:
         yield World(folder, sandbox.up(folder, tell=lambda part: None))
     finally:
-        with contextlib.suppress(DrkitError):
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the next cell has a world of its own
             subprocess.run(
                 [sys.executable, "-m", "drkit.cli", "sandbox", "down"], stdin=subprocess.DEVNULL, capture_output=True,
                 timeout=120, check=False, env=_surroundings(folder),

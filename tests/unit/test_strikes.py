@@ -19,6 +19,7 @@ from drkit.errors import DrkitError
 from drkit.sandbox.processes import identify
 from drkit.sandbox.strikes import Drilled, disk, freezing
 from drkit.sandbox.strikes.disk import Disk
+from drkit.sandbox.strikes.every import STRIKES
 from drkit.sandbox.strikes.freezing import Freezer
 from drkit.sandbox.strikes.kill import Kill
 from drkit.sandbox.strikes.permissions import Permission, permissions
@@ -77,6 +78,10 @@ def test_the_calls_that_a_step_makes_are_read_from_its_code(
     assert effect <= {(one.service, one.pattern) for one in by_effect if one.writes}
     assert look <= {(one.service, one.pattern) for one in by_look if not one.writes}
     assert bool(effect | look) == bool((*by_effect, *by_look))
+
+
+def test_every_fault_of_the_matrix_can_strike() -> None:
+    assert list(STRIKES) == list(Fault)
 
 
 def test_what_holds_the_lease_is_never_among_them() -> None:
