@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -24,7 +25,11 @@ from drkit.sandbox.control import Control
 from drkit.sandbox.faults import left
 from drkit.sandbox.layout import Folders
 from drkit.sandbox.parts._aio import serve
-from drkit.sandbox.processes import identify
+from drkit.sandbox.processes import Process, identify
+from drkit.sandbox.strikes import Drilled
+from drkit.sandbox.strikes.denied import denied
+from drkit.sandbox.strikes.permissions import Permission
+from drkit.sandbox.strikes.stale import Stale
 from drkit.sandbox.supervisor import Part, Supervisor
 
 
@@ -145,3 +150,44 @@ async def test_whoever_holds_the_environment_no_longer_is_refused_at_the_gateway
         with pytest.raises(Refused, match="lease of the environment is over"):
             await injected(replace(ctx, lease=Over()), throttle, service="s3")
         assert cloud.admin("/troubles")["troubles"] == []
+
+
+LISTS, MAKES = Permission("dynamodb", "ListTables", writes=False), Permission("dynamodb", "CreateTable", writes=True)
+TABLE: dict[str, Any] = {
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}], "BillingMode": "PAY_PER_REQUEST",
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+}  # fmt: skip
+
+
+def struck(ctx: Context, **more: Any) -> Drilled:
+    assert ctx.environment.control is not None
+    return Drilled(ctx.environment.control, WEST, ctx.run, "tables", Process(1, 1), (LISTS, MAKES), **more)
+
+
+async def test_a_permission_of_a_step_is_gone_until_it_is_granted_again(cloud: Cloud, tmp_path: Path) -> None:
+    dynamodb = cloud.client("dynamodb", WEST)
+    async with sandbox(cloud, tmp_path) as ctx:
+        strike = denied(struck(ctx))
+        await asyncio.to_thread(strike.begin)
+        assert await asyncio.to_thread(strike.met) == 0
+        assert refused(dynamodb.list_tables) == (400, "AccessDeniedException")
+        assert refused(dynamodb.describe_limits) is None, "of other calls nothing was said"
+        assert await asyncio.to_thread(strike.met) == 1 and await asyncio.to_thread(strike.lasts)
+        await asyncio.to_thread(strike.end)
+        assert refused(dynamodb.list_tables) is None and not await asyncio.to_thread(strike.lasts)
+
+
+async def test_reads_are_stale_from_the_effect_of_a_step_on_whose_answer_is_lost(cloud: Cloud, tmp_path: Path) -> None:
+    from botocore.exceptions import ConnectionClosedError
+
+    dynamodb = cloud.client("dynamodb", WEST)
+    async with sandbox(cloud, tmp_path) as ctx:
+        dynamodb.create_table(TableName="before", **TABLE)
+        assert dynamodb.list_tables()["TableNames"] == ["before"]
+        strike = Stale(struck(ctx, after=(MAKES,), loses=True))
+        await asyncio.to_thread(strike.begin)
+        with pytest.raises(ConnectionClosedError):
+            dynamodb.create_table(TableName="effect", **TABLE)
+        assert "effect" not in dynamodb.list_tables()["TableNames"] and await asyncio.to_thread(strike.met) == 1
+        await asyncio.to_thread(strike.end)
+        assert dynamodb.list_tables()["TableNames"] == ["before", "effect"]

@@ -24,7 +24,9 @@ from drkit.sandbox.control import serve_control
 from drkit.sandbox.layout import Folders, address, hosts
 from drkit.sandbox.links import Endpoint, Link
 from drkit.sandbox.parts._aio import Answer, answer, fetch, serve
-from drkit.sandbox.processes import identify
+from drkit.sandbox.processes import Process, identify
+from drkit.sandbox.strikes import Drilled
+from drkit.sandbox.strikes.shut import Shut
 from drkit.sandbox.supervisor import Part, Supervisor
 
 META = {"key": "k", "fault": "matrix", "run": "r", "step": "s"}
@@ -149,6 +151,17 @@ async def test_who_grants_it_again_lets_them_in(lab: Lab) -> None:
     assert not await served(lab)
     await lab.told(f"logins/{WEST}/over", {})
     assert await served(lab)
+
+
+async def test_what_strikes_a_drill_knows_whom_it_has_met_and_when_it_is_over(lab: Lab) -> None:
+    drilled = Drilled(lab.control, WEST, "run", "nodes", Process(1, 1), ())
+    strike = Shut(drilled, "silence", (WEST,), 600.0)
+    assert not await asyncio.to_thread(strike.lasts)
+    await asyncio.to_thread(strike.begin)
+    assert await asyncio.to_thread(strike.lasts) and await asyncio.to_thread(strike.met) == 0
+    assert not await served(lab) and await asyncio.to_thread(strike.met) == 1
+    await asyncio.to_thread(strike.end)
+    assert await served(lab) and not await asyncio.to_thread(strike.lasts)
 
 
 async def test_servers_that_were_silent_are_admitted_once_they_answer(lab: Lab) -> None:
