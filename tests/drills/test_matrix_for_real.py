@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from worlds import place
 
+from drkit.drill.matrix import Fault
+
 SHORT = {
     "runbooks/short.yaml": """
 apiVersion: drkit/v1
@@ -45,7 +47,7 @@ def struck(*words: str, runbook: str = "reliabletech", files: dict[str, str] | N
         for name, text in (files or {}).items():
             (made.project / name).write_text(text)
         told = made.seat().expect(
-            code, "drill", "matrix", runbook, "--env", "sandbox", *words, "-o", "json", timeout_s=7200
+            code, "drill", "matrix", runbook, "--env", "sandbox", *words, "-o", "json", timeout_s=4 * 3600
         )  # fmt: skip
         return json.loads(told.stdout)
 
@@ -65,8 +67,8 @@ def test_a_permission_that_is_lost_after_the_effect_stops_the_run_and_its_next_c
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_sample_with_every_fault_is_as_promised(seed: int) -> None:
-    told = struck("--sample", "12", "--seed", str(seed))
+def test_of_a_sample_with_every_fault_nothing_is_wrong_and_almost_all_is_resumed() -> None:
+    told = struck("--sample", "24", "--seed", "1")
     as_promised(told)
+    assert set(told["by_fault"]) == set(Fault)
     assert told["resumed_share"] is not None and told["resumed_share"] >= 0.9, told["cells"]
