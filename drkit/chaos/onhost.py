@@ -66,6 +66,9 @@ class Recipe:
 
     inject: str
     revert: str
+    starts: bool = True
+    """The revert may start what stays, such as a service, which must not inherit that a lease goes before whatever else
+    computes. Where it starts nothing, all of it goes first."""
 
 
 #: From a fault's name, its host and its parameters to shell that ends with another code than 0 where nothing may be
@@ -143,7 +146,8 @@ async def inject(ctx: Context, name: str, p: HostFault, recipe: Recipe, needs: I
     try:
         done = await _script(
             ctx, host, "inject", key, ctx.token, host.machine_id, str(ctx.fencing_token), boot, str(start_by),
-            str(round(100 * p.lease_s)), json.dumps(meta), recipe.inject, recipe.revert,
+            str(round(100 * p.lease_s)), json.dumps(meta), "starts" if recipe.starts else "",
+            recipe.inject, recipe.revert,
         )  # fmt: skip
     except Unobservable as lost:
         if isinstance(lost, Unreachable | ShutOut):

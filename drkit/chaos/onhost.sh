@@ -1,5 +1,5 @@
 # A fault on a host. drkit sends this text over SSH; it needs POSIX sh, flock and setsid, and no drkit.
-#   inject KEY OWNER MACHINE FENCING BOOT START_BY LEASE META INJECT REVERT
+#   inject KEY OWNER MACHINE FENCING BOOT START_BY LEASE META STARTS INJECT REVERT
 #   heal KEY        list        clock
 # A fault lives in var/lib/drkit/faults/KEY: what it is (meta), how it is reverted, its lease, and `state`: a line of
 # armed, injected, healed or never-injected, who ended it, and who owns it. Arming and injecting are one script, and
@@ -8,7 +8,7 @@
 # While `go` is there its injector may begin. Whoever reverts takes it away first and kills who is named after that; an
 # injector leaves its name first and looks for `go` after that. So one of the two sees the other, wherever they freeze.
 set -u
-verb=$1; shift
+verb=$1 calm=; shift
 cd "${DRKIT_HOST_ROOT:-/}" || exit 95
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 home=var/lib/drkit
@@ -40,13 +40,13 @@ kill_holders() { # whoever else has the lock open: the kernel knows, even if the
     fi
   done
 }
-revert() { FAULT=$f sh "$f/revert" >>"$f/log" 2>&1 9>&-; }
+revert() { FAULT=$f $calm sh "$f/revert" >>"$f/log" 2>&1 9>&-; }
 '
 eval "$common"
 
 # What heals when drkit does not. It outlives our connection, and kills who holds the lock beyond the lease.
 lease=$common'
-f=$1 own=$2
+f=$1 own=$2 calm=$3
 mine() { state; [ "$owner" = "$own" ] && ! is_over; }
 mine || exit 0
 write lease "$$ $(started $$)"
@@ -84,6 +84,11 @@ mark() { # what is to be remembered, before anything else happens; the state las
     echo "armed - $who" >"$f/as-armed" && become armed; } 2>/dev/null
 }
 
+go_first() { # lets a lease run before all that computes, where this host permits it; what its revert starts to stay, not
+  first= calm=
+  if chrt -R -f 1 true 2>/dev/null; then first="chrt -f 1" calm=${starts:+chrt -R -f 1}; fi
+}
+
 arm() { # the lease, and wait until it is seen
   case "$(systemctl is-system-running 2>/dev/null)" in
     running | degraded)
@@ -94,7 +99,7 @@ arm() { # the lease, and wait until it is seen
       systemd-run --quiet --unit="$unit" --on-active="$((length / 100))" --timer-property=AccuracySec=100ms \
         --property=WorkingDirectory="$PWD" --setenv=PATH="$PATH" \
         sh -c "$lease" drkit-lease "$f" "$who" >>"$f/log" 2>&1 9>&- || return 1 ;; # it waits for the rest by itself
-    *) setsid sh -c "$lease" drkit-lease "$f" "$who" </dev/null >/dev/null 2>&1 9>&- & ;;
+    *) go_first; setsid $first sh -c "$lease" drkit-lease "$f" "$who" "$calm" </dev/null >/dev/null 2>&1 9>&- & ;;
   esac
   tries=100
   until lease_alive; do
@@ -119,7 +124,8 @@ in_time() { [ "$(now)" -le "$start_by" ]; }
 
 case "$verb" in
 inject)
-  key=$1 who=$2 machine=$3 fencing=$4 boot=$5 start_by=$6 length=$7 meta=$8 inject=$9; shift 9; undo=$1
+  key=$1 who=$2 machine=$3 fencing=$4 boot=$5 start_by=$6 length=$7 meta=$8 starts=$9; shift 9
+  inject=$1 undo=$2
   f=$home/faults/$key
   found=$(cat etc/machine-id 2>/dev/null)
   [ "$found" = "$machine" ] || { echo "this host is ${found:-without machine-id}, not $machine"; exit 92; }

@@ -95,7 +95,7 @@ def inject_args(hosts: Lab, service: str, owner: str, lease_s: float = LEASE_S) 
     meta = {"fault": pause.name, "params": p.model_dump(mode="json"), "run": owner, "step": "step"}
     return [
         "inject", fault_key(pause.name, p), owner, hosts.ready["app-1"]["machine_id"], "0", boot,
-        str(round(100 * (uptime_s() + lease_s))), str(round(100 * lease_s)), json.dumps(meta), inject, revert,
+        str(round(100 * (uptime_s() + lease_s))), str(round(100 * lease_s)), json.dumps(meta), "", inject, revert,
     ]  # fmt: skip
 
 

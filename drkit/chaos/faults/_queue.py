@@ -36,7 +36,7 @@ tc qdisc show | grep -q '^qdisc htb {major}: ' || {{ echo "no device leads to {p
   tc qdisc del dev "$device" root || exit 1
 done || exit 1
 """
-    return Recipe(add + sorted_in.inject, sorted_in.revert + remove)
+    return Recipe(add + sorted_in.inject, sorted_in.revert + remove, starts=False)
 
 
 def shaped(name: str, p: PeerFault, now: Traffic) -> State:

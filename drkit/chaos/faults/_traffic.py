@@ -114,13 +114,15 @@ def to_peers(p: PeerFault, verdict: str, *, ways: Sequence[Literal["in", "out"]]
             for way in ways:
                 end = {"in": "saddr", "out": "daddr"}[way]
                 rules[way] += f"{family} {end} @peers{version} {verdict}\n"
-    return Recipe(table_of(sets, rules["in"], rules["out"]), REVERT)
+    return Recipe(table_of(sets, rules["in"], rules["out"]), REVERT, starts=False)
 
 
 def to_ports(ports: Sequence[int], verdict: str, *, protocols: Sequence[str] = ("tcp", "udp")) -> Recipe:
     """What becomes of packets to these ports, whoever has them: the host, or those that it connects to."""
     rules = "".join(f"{protocol} dport @ports {verdict}\n" for protocol in protocols)
-    return Recipe(table_of(set_of("ports", "inet_service", [str(port) for port in ports]), rules, rules), REVERT)
+    return Recipe(
+        table_of(set_of("ports", "inet_service", [str(port) for port in ports]), rules, rules), REVERT, starts=False
+    )
 
 
 def set_of(name: str, kind: str, members: Sequence[str], *, interval: bool = False) -> str:

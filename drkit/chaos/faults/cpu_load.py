@@ -30,7 +30,7 @@ while [ "$core" -lt {p.cores} ]; do
   nice -n {p.nice} timeout -s KILL "$LEFT_S" sh -c 'while :; do :; done' &
   core=$((core + 1))
 done"""
-    return Recipe(burn, STOP_ALL)
+    return Recipe(burn, STOP_ALL, starts=False)
 
 
 @load.check

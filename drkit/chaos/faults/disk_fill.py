@@ -56,7 +56,7 @@ file=.drkit-fill-$$
 exec 3>"$file" && rm -f "$file" || exit 1
 fallocate -l $((available - {p.leave_bytes})) /proc/self/fd/3 || exit 1
 sleep "$LEFT_S" &"""
-    return Recipe(grow, STOP_ALL)
+    return Recipe(grow, STOP_ALL, starts=False)
 
 
 @fill.check

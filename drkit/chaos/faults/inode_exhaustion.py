@@ -30,7 +30,7 @@ count=$((free - {p.leave_inodes}))
 [ "$count" -le {p.files_max} ] || {{ echo "$count files would be needed, and {p.files_max} are allowed"; exit 1; }}
 mkdir -p "$ours" && cd "$ours" || exit 1
 [ "$count" -le 1 ] || seq "$((count - 1))" | sed "s/^/$$-/" | xargs -n 2000 touch"""
-    return Recipe(folder + make, folder + 'rm -rf "$ours"')
+    return Recipe(folder + make, folder + 'rm -rf "$ours"', starts=False)
 
 
 @exhaust.check

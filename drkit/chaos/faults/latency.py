@@ -41,7 +41,7 @@ def delay(p: Latency) -> Recipe:
   FAULT=$FAULT sh -c {shlex.quote(by_queue.revert)} || exit 1
   {_relayed(p)}
 fi"""
-    return Recipe(inject, by_queue.revert + STOP_ALL)
+    return Recipe(inject, by_queue.revert + STOP_ALL, starts=False)
 
 
 def _relayed(p: Latency) -> str:

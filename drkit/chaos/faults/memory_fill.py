@@ -32,7 +32,7 @@ def fill(p: MemoryFill) -> Recipe:
 echo 1000 >/proc/self/oom_score_adj
 timeout -s KILL "$LEFT_S" sh -c '
   (head -c {p.hold_mib}M /dev/zero; exec sleep "$1") | tail -c {p.hold_mib}M >/dev/null' hold "$LEFT_S" &"""
-    return Recipe(hold, STOP_ALL)
+    return Recipe(hold, STOP_ALL, starts=False)
 
 
 @fill.check

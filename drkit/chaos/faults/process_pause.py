@@ -35,7 +35,7 @@ echo "$service does not stop"; exit 1"""
 led=$(cat "$FAULT/leader")
 session "$led" | while read -r pid born state rest; do kill -CONT "$pid" 2>/dev/null; done
 ! session "$led" | grep -q ' T '"""
-    return Recipe(with_leader(p.service, stop), go_on)
+    return Recipe(with_leader(p.service, stop), go_on, starts=False)
 
 
 @pause.check
