@@ -23,6 +23,9 @@ from unittest import mock
 
 Result = subprocess.CompletedProcess[str]
 
+#: A test that waits for longer has failed; how fast anything is, is measured by none of them.
+PATIENCE_S = 120.0
+
 PROJECT = """
 environment = "lab"
 
@@ -99,7 +102,7 @@ class Lab:
             os.chdir(here)
         return Result(list(words), code, out.getvalue(), err.getvalue())
 
-    def process(self, *words: str, cwd: Path | None = None, timeout_s: float = 40.0) -> Result:
+    def process(self, *words: str, cwd: Path | None = None, timeout_s: float = PATIENCE_S) -> Result:
         """Run it in a process of its own, to its end."""
         return subprocess.run(
             self.command(*words), cwd=cwd or self.folder, env=self.environment, stdin=subprocess.DEVNULL,
@@ -125,7 +128,7 @@ def status(lab: Lab, run: str = "last", **env: str) -> dict[str, Any]:
     return told
 
 
-def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
+def until(holds: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     """Wait until it holds."""
     deadline = time.monotonic() + within_s
     while not holds():

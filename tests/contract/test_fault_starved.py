@@ -17,7 +17,8 @@ from test_fault_races import inject_args, said
 
 from drkit.chaos import onhost
 from drkit.chaos.faults._service import Service
-from drkit.chaos.faults.process_kill import Kill, kill, processes
+from drkit.chaos.faults.process_kill import Kill, kill
+from drkit.chaos.faults.process_pause import processes
 from drkit.model.faults import fault_key
 
 LEASE_S = 1.5
