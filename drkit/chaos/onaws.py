@@ -8,10 +8,10 @@ while the lease has `MARGIN_S` left, and what was late all the same is taken bac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeVar, get_type_hints
+from typing import Any, Final, Generic, Literal, TypeVar, get_type_hints
 
 from drkit.catalog import Action, Probe, fault
 from drkit.chaos import awslease
@@ -34,7 +34,9 @@ BY_DATE: Final = "a date in the policy itself; EventBridge Scheduler takes its t
 #: No call is sent when less of the lease is left: it may need so long to reach AWS.
 MARGIN_S: Final = 2.0
 #: What the inverse of an inverse is answered with: it is so already.
-_SO_ALREADY: Final = frozenset({"InvalidPermission.Duplicate", "InvalidNetworkAclEntry.NotFound"})
+_SO_ALREADY: Final = frozenset({
+    "InvalidPermission.Duplicate", "InvalidNetworkAclEntry.NotFound", "InvalidNetworkAclID.NotFound",
+})  # fmt: skip
 
 Standing = Literal["ours", "gone", "theirs", "changed"]
 """What an inverse call would undo is there as we made it, is not there, or is somebody else's by now. `changed`: it is
@@ -80,21 +82,37 @@ PT = TypeVar("PT", bound=AwsFault)
 OT = TypeVar("OT", bound=Seen)
 
 
+@dataclass(frozen=True, slots=True)
+class Own(Generic[PT, OT]):
+    """What a fault has made in AWS before its lease, which breaks nothing, and is taken away when all is healed."""
+
+    make: Callable[[Context, PT, OT], Awaitable[OT]]
+    """Makes it, or finds it made; what was seen before, with it. DrkitError."""
+    remove: Callable[[Context, PT], Awaitable[None]]
+    """Takes away what there is of it. DrkitError."""
+
+
 def aws_fault(
-    name: str, *, observe: Probe[Any, OT], timeout_s: float = 120.0, dated: bool = False
+    name: str,
+    *,
+    observe: Probe[Any, OT],
+    timeout_s: float = 120.0,
+    dated: bool = False,
+    own: Own[Any, OT] | None = None,
 ) -> Callable[[Callable[[PT, OT], Change]], Action[PT, OT]]:
     """Declare a fault in AWS by a pure function from parameters and what was seen before to a change.
 
-    `dated`: what breaks carries its own end, so that it is without effect whenever it arrives later. The function
+    `dated`: what breaks carries its own end, so that it is without effect whenever it arrives later. `own`: what it
+    needs beforehand. The function
     raises Refused where the change would reach further than it says. Its docstring describes the fault.
     """
 
     def declare(change: Callable[[PT, OT], Change]) -> Action[PT, OT]:
         async def apply(ctx: Context, p: PT, before: OT) -> None:
-            await _inject(ctx, entry, p, before, change)
+            await _inject(ctx, entry, p, before, change, own)
 
         async def heal(ctx: Context, p: PT, before: OT) -> None:
-            await healed(ctx, entry, p)
+            await healed(ctx, entry, p, own)
 
         params = next(iter(get_type_hints(change).values()))
         apply.__annotations__ = {"ctx": Context, "p": params, "before": Observation, "return": type(None)}
@@ -116,7 +134,9 @@ def standing(entry: Action[Any, Any], p: Params, call: Call, now: Seen) -> Stand
     return now.standing(call) or ("gone" if entry.state(p, now) is State.ABSENT else "ours")
 
 
-async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change: Callable[[PT, OT], Change]) -> None:
+async def _inject(
+    ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change: Callable[[PT, OT], Change], own: Own[PT, OT] | None
+) -> None:  # fmt: skip
     """Arm the lease, see it, inject. Refused or Unreachable if nothing was injected, StepFailed, OutcomeUnknown."""
     where = f"{entry.name} in {p.site}"
     if ctx.site(p.site).name not in reached(ctx.environment):
@@ -137,20 +157,37 @@ async def _inject(ctx: Context, entry: Action[PT, OT], p: PT, before: OT, change
         raise Refused(f"{where}: it is so already, and not by a fault.", hint="drkit chaos leftovers")
     at = datetime.fromtimestamp(math.ceil(now.timestamp() + p.lease_s), UTC)
     said = {"fault": entry.name, "params": p.model_dump(mode="json"), "run": ctx.run, "step": ctx.step}
+    if own is not None and not so_already:
+        before = await _prepared(ctx, p, before, own, fresh=not armed)
     if armed and not so_already:
         whole = awslease.wanted(key, armed[0].at, change(p, before).revert, said)
         armed = armed if armed == whole else await _half(ctx, p.site, armed, whole, where)
     fresh, role = not armed, "looked at before"
     if fresh:
-        armed = awslease.wanted(key, at, change(p, before).revert, said)
-        role = await rights(ctx, p.site, p.role, [one.call for one in armed])
-        await awslease.arm(ctx, p.site, p.role, armed, why=where)
+        try:
+            armed = awslease.wanted(key, at, change(p, before).revert, said)
+            role = await rights(ctx, p.site, p.role, [one.call for one in armed])
+            await awslease.arm(ctx, p.site, p.role, armed, why=where)
+        except DrkitError:
+            if own is not None:
+                await own.remove(ctx, p)
+            raise
     left_s = (armed[0].at - now).total_seconds()
     detail: dict[str, Json] = {"key": key, "lease": "schedule", "left_s": left_s, "role": role}
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="armed", detail=dict(detail)))
     if not so_already:
-        await _break(ctx, entry, p, armed, change(p, before).breaking(armed[0].at), fresh=fresh)
+        await _break(ctx, entry, p, armed, change(p, before).breaking(armed[0].at), own, fresh=fresh)
     ctx.tell(FaultChanged(fault=entry.name, id=ctx.step, state="injected", detail=dict(detail)))
+
+
+async def _prepared(ctx: Context, p: PT, before: OT, own: Own[PT, OT], *, fresh: bool) -> OT:
+    """What was seen before, with what the fault has of its own; `fresh`: no lease is there yet that would need it."""
+    try:
+        return await own.make(ctx, p, before)
+    except DrkitError:
+        if fresh:
+            await own.remove(ctx, p)
+        raise
 
 
 async def _half(
@@ -173,7 +210,8 @@ async def _over(ctx: Context, entry: Action[PT, OT], p: PT, armed: Sequence[Sche
 
 
 async def _break(
-    ctx: Context, entry: Action[PT, OT], p: PT, armed: Sequence[Schedule], calls: Sequence[Call], *, fresh: bool
+    ctx: Context, entry: Action[PT, OT], p: PT, armed: Sequence[Schedule], calls: Sequence[Call],
+    own: Own[PT, OT] | None, *, fresh: bool,
 ) -> None:  # fmt: skip
     """Make the calls that break, each only while the lease lasts; what is refused half-way is taken back.
 
@@ -199,15 +237,19 @@ async def _break(
         raise OutcomeUnknown(f"{lost.message} {entry.name} may be injected; its lease heals it.") from lost
     except DrkitError as error:
         if sent or not fresh:
-            await healed(ctx, entry, p, late=sent > 0)
+            await healed(ctx, entry, p, own, late=sent > 0)
         else:
             await awslease.disarm(ctx, p.site, armed)  # one that stays undoes what was not done
+            if own is not None:
+                await own.remove(ctx, p)
         if isinstance(error, Refused) and not sent:
             raise
         raise StepFailed(f"{where}: {error.message} It was taken back.", world="untouched") from error
 
 
-async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = False) -> None:
+async def healed(
+    ctx: Context, entry: Action[PT, OT], p: PT, own: Own[PT, OT] | None, *, late: bool = False
+) -> None:  # fmt: skip
     """Make the stored inverse calls, then take the lease away; nothing, if no lease is left. StepFailed.
 
     What is somebody else's by now is left alone; so is what the lease has undone already, unless it was `late`:
@@ -236,6 +278,8 @@ async def healed(ctx: Context, entry: Action[PT, OT], p: PT, *, late: bool = Fal
                     f"{entry.name} in {p.site} is not healed: {error.message}", world="changed",
                     hint="drkit chaos leftovers",
                 ) from error  # fmt: skip
+    if armed and own is not None:
+        await own.remove(ctx, p)
     for one in armed:
         await awslease.delete(ctx, p.site, one.name)
     if armed:

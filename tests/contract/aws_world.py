@@ -27,7 +27,7 @@ from drkit.chaos.faults.aws_subnet_isolate import isolate
 from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
 from drkit.context import Context, Provider
 from drkit.model.environment import Environment, Site
-from drkit.providers.aws import Aws
+from drkit.providers.aws import READS, Aws
 
 SERVICES = ("ec2", "scheduler", "sts", "rds", "route53", "s3", "iam", "kms")
 
@@ -42,6 +42,28 @@ class Kept(Aws):
 
     async def aclose(self) -> None:
         """They are closed with the process."""
+
+
+class Killed(BaseException):
+    """drkit is gone."""
+
+
+class Dying(Aws):
+    """AWS as a process reaches it that is killed at one of its writes."""
+
+    def __init__(self, environment: Environment, writes: int, *, arrives: bool) -> None:
+        super().__init__(environment)
+        self.writes, self.arrives = writes, arrives
+
+    async def call(self, site: str, service: str, operation: str, *given: Any, **more: Any) -> dict[str, Any]:
+        if operation.startswith(READS):
+            return await super().call(site, service, operation, *given, **more)
+        self.writes -= 1
+        if self.writes >= 0 or self.arrives:
+            answer = await super().call(site, service, operation, *given, **more)
+        if self.writes < 0:
+            raise Killed
+        return answer
 
 
 @dataclass
@@ -208,7 +230,11 @@ def built(stack: ExitStack, folder: Path) -> World:
     world.names["instance"] = made["InstanceId"]
     for name, net in (("b1", "10.9.2.0/24"), ("b2", "10.9.3.0/24")):
         world.names[name], _ = subnet(ec2, vpc, net, "us-west-2b")
-    for name, net in (("c1", "10.9.4.0/24"), ("d1", "10.9.5.0/24")):  # both behind the network's own ACL
+    for name, net in (
+        ("c1", "10.9.4.0/24"),
+        ("c2", "10.9.6.0/24"),
+        ("d1", "10.9.5.0/24"),
+    ):  # all behind the network's own ACL
         made = ec2.create_subnet(VpcId=vpc, CidrBlock=net, AvailabilityZone=f"us-west-2{name[0]}")
         world.names[name] = made["Subnet"]["SubnetId"]
     world.names["key"] = world.client("kms").create_key()["KeyMetadata"]["KeyId"]

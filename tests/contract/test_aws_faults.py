@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_world import CASES, Case, World, built
+from aws_world import CASES, Case, Dying, Killed, World, built
 from cloud_parts import EAST, WEST, until
 
 from drkit import testing
@@ -28,7 +28,6 @@ from drkit.chaos.faults.aws_instance_stop import InstanceState, stop
 from drkit.chaos.faults.aws_replication_pause import pause
 from drkit.chaos.faults.aws_security_group_cut import cut
 from drkit.chaos.faults.aws_subnet_isolate import isolate
-from drkit.chaos.faults.aws_zone_isolate import isolate as isolate_zone
 from drkit.chaos.leases import faults, undone
 from drkit.chaos.leftovers import healing
 from drkit.context import Context
@@ -138,14 +137,8 @@ async def test_a_configuration_that_somebody_changed_meanwhile_is_not_put_back_o
     s3.put_bucket_replication(Bucket=p.bucket, ReplicationConfiguration=before)
 
 
-async def test_a_zone_whose_acl_guards_another_zone_is_not_cut_off(world: World) -> None:
+async def test_of_a_subnet_that_is_not_there_nothing_is_known(world: World) -> None:
     ctx = world.context()
-    p = isolate_zone.params(site=WEST, zone="us-west-2c", vpc=world.names["vpc"])
-    seen = await isolate_zone.observe(ctx, p)
-    assert seen.subnets == (world.names["c1"],)
-    with pytest.raises(Refused, match=f"guards {world.names['d1']} too, outside us-west-2c"):
-        await isolate_zone(ctx, p, seen)
-    assert world.schedules() == []
     nowhere = isolate.params(site=WEST, subnet="subnet-0")
     with pytest.raises(Unobservable, match="No network ACL guards subnet-0"):
         await isolate.observe(ctx, nowhere)
@@ -164,28 +157,6 @@ async def test_no_role_is_denied_anything_that_is_needed_to_undo_it(world: World
 def test_a_role_is_spared_with_and_without_a_path() -> None:
     assert patterns("arn:aws:iam::1:role/drill") == ["arn:aws:iam::1:role/drill", "arn:aws:iam::1:role/*/drill"]
     assert patterns(role_arn("arn:aws:iam::1:user/dana")) == ["arn:aws:iam::1:user/dana"]
-
-
-class Killed(BaseException):
-    """drkit is gone."""
-
-
-class Dying(Aws):
-    """AWS as a process reaches it that is killed at one of its writes."""
-
-    def __init__(self, environment: Environment, writes: int, *, arrives: bool) -> None:
-        super().__init__(environment)
-        self.writes, self.arrives = writes, arrives
-
-    async def call(self, site: str, service: str, operation: str, *given: Any, **more: Any) -> dict[str, Any]:
-        if operation.startswith(READS):
-            return await super().call(site, service, operation, *given, **more)
-        self.writes -= 1
-        if self.writes >= 0 or self.arrives:
-            answer = await super().call(site, service, operation, *given, **more)
-        if self.writes < 0:
-            raise Killed
-        return answer
 
 
 @pytest.mark.parametrize(("writes", "arrives"), [(0, True), (1, False), (2, False), (2, True)])
@@ -406,16 +377,6 @@ async def test_what_is_so_already_is_no_fault_of_ours_to_undo(world: World) -> N
         assert world.schedules() == []
     finally:
         ec2.start_instances(InstanceIds=[world.names["instance"]])
-
-
-async def test_a_subnet_whose_acl_guards_another_is_not_cut_off(world: World) -> None:
-    ctx, ec2 = world.context(), world.client("ec2")
-    p = ISOLATE.params(world)
-    shared = (await isolate.observe(ctx, p)).model_copy(update={"others": ("subnet-other",)})
-    with pytest.raises(Refused, match="guards subnet-other too"):
-        await isolate(ctx, p, shared)
-    assert world.schedules() == [] and not ISOLATE.broken(ISOLATE.seen(world))
-    assert ec2.describe_subnets(SubnetIds=[world.names["subnet"]])["Subnets"]
 
 
 async def test_an_injection_that_is_denied_is_taken_back_with_its_lease(world: World) -> None:

@@ -1,5 +1,4 @@
-"""A backup with nothing or with old things in it, in a world of real parts: drkit's own check notices it, and a scenario
-that says so."""
+"""A backup with nothing or with old things in it, in a world of real parts: it is noticed, and a scenario says so."""
 
 from __future__ import annotations
 

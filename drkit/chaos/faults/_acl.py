@@ -36,6 +36,8 @@ class Acl(BaseModel):
     """Whom it guards."""
     rules: tuple[Rule, ...] = ()
     """What it says, as EC2 words it."""
+    takes: tuple[str, ...] = ()
+    """Associations of subnets that a fault is about to move to it."""
 
     def standing(self, delete: Call) -> Standing:
         """Whether the rule that this call deletes is there, and is one of ours."""
@@ -48,7 +50,7 @@ class Acl(BaseModel):
 
 async def acls_of(ctx: Context, site: str, subnets: Sequence[str]) -> list[Acl]:
     """The network ACLs that guard these subnets, in order of their ids. Unobservable if one has none; DrkitError."""
-    found = [_read(one) for one in await ctx.use(Aws).pages(site, "ec2", "describe_network_acls", "NetworkAcls")]
+    found = [read(one) for one in await ctx.use(Aws).pages(site, "ec2", "describe_network_acls", "NetworkAcls")]
     guarding = sorted((acl for acl in found if {*acl.subnets} & {*subnets}), key=lambda acl: acl.id)
     if unguarded := {*subnets} - {subnet for acl in guarding for subnet in acl.subnets}:
         raise Unobservable(f"No network ACL guards {', '.join(sorted(unguarded))} in {site}: is there such a subnet?")
@@ -85,6 +87,12 @@ def barred(acls: Iterable[Acl], key: str) -> State:
     return State.HOLDS if all(there) else State.IN_PROGRESS
 
 
+def without(acl: Acl, key: str) -> Acl:
+    """As it is but for the rules of the fault with this key."""
+    ours = _rules(first_of(key))
+    return acl.model_copy(update={"rules": tuple(rule for rule in acl.rules if rule not in ours)})
+
+
 def _rules(first: int) -> list[Rule]:
     return [_deny(first + n, egress, net) for n, net in enumerate(_NETS) for egress in (False, True)]
 
@@ -93,7 +101,8 @@ def _deny(number: int, egress: Json, net: tuple[str, str]) -> Rule:
     return {"RuleNumber": number, "Egress": egress, "Protocol": "-1", "RuleAction": "deny", net[0]: net[1]}
 
 
-def _read(found: dict[str, Any]) -> Acl:
+def read(found: dict[str, Any]) -> Acl:
+    """One of EC2's answers."""
     return Acl(
         id=found["NetworkAclId"], subnets=tuple(sorted({each["SubnetId"] for each in found["Associations"]})),
         rules=tuple(found["Entries"]),

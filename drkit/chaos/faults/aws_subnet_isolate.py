@@ -1,13 +1,13 @@
-"""aws.subnet-isolate: nothing enters or leaves a subnet, by rules before all others of its network ACL."""
+"""aws.subnet-isolate: nothing enters or leaves a subnet, by the first rules of a network ACL that guards no other."""
 
 from __future__ import annotations
 
 from drkit.catalog import probe
 from drkit.chaos.awslease import Call
 from drkit.chaos.faults._acl import Acl, acls_of, barred, barring, first_of
-from drkit.chaos.onaws import AwsFault, Change, OnAws, Seen, Standing, aws_fault
+from drkit.chaos.faults._mirror import apart, give_back, takeovers
+from drkit.chaos.onaws import AwsFault, Change, OnAws, Own, Seen, Standing, aws_fault
 from drkit.context import Context
-from drkit.errors import Refused
 from drkit.model.faults import fault_key
 from drkit.model.observation import State
 from drkit.model.paper import Paper, keep, lines, var
@@ -24,8 +24,6 @@ class SubnetAcl(Seen):
     """The network ACL of a subnet."""
 
     acl: Acl
-    others: tuple[str, ...] = ()
-    """Further subnets that it guards."""
 
     def standing(self, call: Call) -> Standing | None:
         """A rule is ours by its number and all it says; of an ACL that guards the subnet no longer nothing is known."""
@@ -36,21 +34,28 @@ class SubnetAcl(Seen):
 async def subnet(ctx: Context, p: Subnet) -> SubnetAcl:
     """Which network ACL guards a subnet, and its rules."""
     (acl,) = await acls_of(ctx, p.site, [p.subnet])
-    return SubnetAcl(acl=acl, others=tuple(one for one in acl.subnets if one != p.subnet))
+    return SubnetAcl(acl=acl)
 
 
 class Isolate(Subnet, AwsFault):
     """Which subnet is to be cut off."""
 
 
-@aws_fault("aws.subnet-isolate", observe=subnet)
+async def _apart(ctx: Context, p: Isolate, before: SubnetAcl) -> SubnetAcl:
+    """It is to be cut off by an ACL that guards no other."""
+    (acl,) = await apart(ctx, p.site, fault_key(isolate.name, p), [p.subnet])
+    return before.model_copy(update={"acl": acl})
+
+
+async def _together(ctx: Context, p: Isolate) -> None:
+    await give_back(ctx, p.site, fault_key(isolate.name, p))
+
+
+@aws_fault("aws.subnet-isolate", observe=subnet, own=Own(_apart, _together))
 def isolate(p: Isolate, before: SubnetAcl) -> Change:
-    """Deny everything in and out of a subnet, open connections too, by its own network ACL."""
-    if before.others:
-        why = f"{before.acl.id} guards {', '.join(before.others)} too"
-        raise Refused(f"aws.subnet-isolate: {why}.", hint="give the subnet a network ACL of its own")
+    """Deny everything in and out of a subnet, open connections too, by a network ACL of its own."""
     rules = list(barring(before.acl, fault_key(isolate.name, p)))
-    return Change(tuple(made for made, _ in rules), tuple(gone for _, gone in rules))
+    return Change((*takeovers(before.acl), *(made for made, _ in rules)), tuple(gone for _, gone in rules))
 
 
 @isolate.check

@@ -5,9 +5,10 @@ from __future__ import annotations
 from drkit.catalog import probe
 from drkit.chaos.awslease import Call
 from drkit.chaos.faults._acl import Acl, acls_of, barred, barring, first_of
-from drkit.chaos.onaws import AwsFault, Change, OnAws, Seen, Standing, aws_fault
+from drkit.chaos.faults._mirror import apart, give_back, takeovers
+from drkit.chaos.onaws import AwsFault, Change, OnAws, Own, Seen, Standing, aws_fault
 from drkit.context import Context
-from drkit.errors import Refused, Unobservable
+from drkit.errors import Unobservable
 from drkit.model.faults import fault_key
 from drkit.model.observation import State
 from drkit.model.paper import Paper, lines, var
@@ -52,15 +53,22 @@ class IsolateZone(Zone, AwsFault):
     """Which zone is to be cut off."""
 
 
-@aws_fault("aws.zone-isolate", observe=zone, timeout_s=300.0)
+async def _apart(ctx: Context, p: IsolateZone, before: ZoneAcls) -> ZoneAcls:
+    """It is to be cut off by ACLs that guard nothing outside of it."""
+    acls = await apart(ctx, p.site, fault_key(isolate.name, p), before.subnets)
+    return before.model_copy(update={"acls": tuple(acls)})
+
+
+async def _together(ctx: Context, p: IsolateZone) -> None:
+    await give_back(ctx, p.site, fault_key(isolate.name, p))
+
+
+@aws_fault("aws.zone-isolate", observe=zone, timeout_s=300.0, own=Own(_apart, _together))
 def isolate(p: IsolateZone, before: ZoneAcls) -> Change:
     """Deny everything in and out of each subnet of a zone. Control planes, and what has no subnet, stay up."""
-    for acl in before.acls:
-        if beyond := sorted({*acl.subnets} - {*before.subnets}):
-            why = f"{acl.id} guards {', '.join(beyond)} too, outside {p.zone}"
-            raise Refused(f"aws.zone-isolate: {why}.", hint="give the zone's subnets network ACLs of their own")
+    moved = [call for acl in before.acls for call in takeovers(acl)]
     rules = [both for acl in before.acls for both in barring(acl, fault_key(isolate.name, p))]
-    return Change(tuple(made for made, _ in rules), tuple(gone for _, gone in rules))
+    return Change((*moved, *(made for made, _ in rules)), tuple(gone for _, gone in rules))
 
 
 @isolate.check

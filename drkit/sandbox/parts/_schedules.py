@@ -22,7 +22,9 @@ RETRY_S = 1.0
 CALLER = "scheduler-lease"
 _ARN = "arn:aws:scheduler:::aws-sdk:"
 #: The state wanted is there already: done.
-_SO_ALREADY = frozenset({"InvalidPermission.Duplicate", "InvalidNetworkAclEntry.NotFound"})
+_SO_ALREADY = frozenset({
+    "InvalidPermission.Duplicate", "InvalidNetworkAclEntry.NotFound", "InvalidNetworkAclID.NotFound",
+})  # fmt: skip
 
 
 @dataclass
