@@ -23,9 +23,13 @@ VERDICT = "verdict.json"
 
 @asynccontextmanager
 async def reach(
-    environment: Environment, source: str, target: str, *, mode: str, run: str = "look", step: str = "look"
-) -> AsyncIterator[Context]:
-    """A context to look through, with providers that are closed afterwards."""
+    environment: Environment, source: str, target: str, *, mode: str, run: str = "look", step: str = "look",
+    fencing_token: int = 0,
+) -> AsyncIterator[Context]:  # fmt: skip
+    """A context to look through, with providers that are closed afterwards.
+
+    `fencing_token`: of the run that it is looked for, to whom what it holds itself is not a stranger's.
+    """
     from drkit.context import Context, Providers
     from drkit.engine.clock import SystemClock
     from drkit.providers.secrets import Secrets
@@ -35,7 +39,7 @@ async def reach(
     try:
         yield Context(
             environment=environment, providers=providers, secrets=secrets, clock=SystemClock(), run=run, step=step,
-            source=source, target=target, mode=mode,
+            source=source, target=target, mode=mode, fencing_token=fencing_token,
         )  # fmt: skip
     finally:
         await providers.aclose()

@@ -157,8 +157,9 @@ async def _observe(look: Seen, step: StepState) -> tuple[Any, str | None]:
         )
     params = entry.params.model_validate(known, strict=False)
     async with reach(
-        request.environment, plan.source, plan.target, mode=plan.mode, run=look.folder.id, step=step.id
-    ) as context:
+        request.environment, plan.source, plan.target, mode=plan.mode, run=look.folder.id, step=step.id,
+        fencing_token=look.state.fencing_token,
+    ) as context:  # fmt: skip
         now = await probe(context, params)
     state = entry.state(params, now).value if isinstance(entry, Action) else None
     return now.model_dump(mode="json"), state

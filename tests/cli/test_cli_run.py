@@ -7,11 +7,17 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_lab import Lab, Result, end_runners, status, until
+
+from drkit.cli import compose
+from drkit.cli import seen as seeing
+from drkit.context import Context
 
 GO = ("failover", "--region", "us-west-2", "--confirm", "us-west-2")
 
@@ -158,3 +164,19 @@ def test_in_the_foreground_sigterm_pauses_after_what_is_under_way(lab: Lab) -> N
         assert child.wait(30) == 143
     assert (lab.made, status(lab)["phase"]) == (["first"], "paused")
     says(lab.drkit("failback"), 3, "drkit help failback")
+
+
+def test_a_step_is_inspected_as_the_holder_that_its_run_is(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(lab.drkit(*GO), 5)
+    looked: list[int] = []
+    real = compose.reach
+
+    @asynccontextmanager
+    async def reach(*args: Any, **given: Any) -> AsyncIterator[Context]:
+        async with real(*args, **given) as ctx:
+            looked.append(ctx.fencing_token)
+            yield ctx
+
+    monkeypatch.setattr(compose, "reach", reach)
+    says(lab.drkit("inspect", "last", "first"), 0, "its check now: holds")
+    assert looked == [seeing.read(seeing.find("last")).state.fencing_token] != [0]
