@@ -143,7 +143,11 @@ class Control:
         return [
             *(one for one in shown if one is not None),
             *self._breaking.faults(),
-            *({"state": "injected", "expires_in_s": one["expires_in_s"], **one["meta"]} for one in troubles),
+            *(
+                {"state": "injected", "expires_in_s": one["expires_in_s"], **one["meta"]}
+                for one in troubles
+                if "fault" in one["meta"]
+            ),
         ]
 
     async def _troubles(self, method: str, path: str, body: dict[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -170,6 +170,7 @@ async def test_a_permission_of_a_step_is_gone_until_it_is_granted_again(cloud: C
         strike = denied(struck(ctx))
         await asyncio.to_thread(strike.begin)
         assert await asyncio.to_thread(strike.met) == 0
+        assert (await left(ctx, Nothing())).markers == (), "it is no fault of a ledger: nobody is to heal it"
         assert refused(dynamodb.list_tables) == (400, "AccessDeniedException")
         assert refused(dynamodb.describe_limits) is None, "of other calls nothing was said"
         assert await asyncio.to_thread(strike.met) == 1 and await asyncio.to_thread(strike.lasts)

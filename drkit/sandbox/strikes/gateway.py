@@ -35,10 +35,8 @@ class Gateway:
 
     def _begin(self, number: int) -> None:
         drilled, (service, operation) = self._drilled, self._calls[number]
-        meta = {
-            "key": f"{self._prefix}{number}", "fault": "aws.api-throttle", "run": drilled.run, "step": drilled.step,
-            "params": {"site": drilled.region, "service": service, "operation": operation},
-        }  # fmt: skip
+        # Without a fault's name it is in nobody's ledger, and nobody is asked to heal it: it is over by itself.
+        meta = {"key": f"{self._prefix}{number}", "run": drilled.run, "step": drilled.step}
         ask(drilled.control, f"troubles/{drilled.region}",
             {**self._what, "service": service, "operation": operation, "meta": meta})  # fmt: skip
 
