@@ -68,11 +68,13 @@ async def release(ctx: Context, p: Release) -> Images:
 
 
 async def live_release(ctx: Context, site: str, parameter: str) -> dict[str, Any]:
-    """The live release as written down in a region."""
+    """The live release as written down in a region. Unobservable if it is not; AwsError if AWS does not say."""
     try:
         answer = await ctx.use(Aws).call(site, "ssm", "get_parameter", {"Name": parameter})
         found: dict[str, Any] = json.loads(answer["Parameter"]["Value"])
     except (AwsError, ValueError) as error:
+        if isinstance(error, AwsError) and error.aws_code != "ParameterNotFound":
+            raise  # who was only turned away tries again by himself
         raise Unobservable(f"The live release is not written down in {site}: {error}") from error
     return found
 
