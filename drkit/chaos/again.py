@@ -22,6 +22,8 @@ class Again:
     request: Request
     only: tuple[str, ...] | None = None
     """Ids of the inject steps that are kept; None: all that it had."""
+    search: str | None = None
+    """When the search began (UTC) of which this is a try."""
 
     @property
     def had(self) -> tuple[str, ...] | None:
@@ -51,7 +53,8 @@ class Again:
         if only is None:
             return {}
         members: dict[str, Json] = {on: list(names) for on, names in self.members(scenario).items()}
-        return {"only": list(only), "members": members}
+        tried: dict[str, Json] = {"search": {"of": self.request.run, "began": self.search}} if self.search else {}
+        return {"only": list(only), "members": members, **tried}
 
 
 def members_hit(plan: Plan, scenario: Scenario) -> dict[str, list[str]]:

@@ -44,16 +44,22 @@ class Search:
         failed = [attempt for attempt in self.attempts if attempt.outcome == "fails"]
         return min(reversed(failed), key=lambda attempt: len(attempt.faults), default=None)
 
-    def go(self, faults: Sequence[str], attempt: Callable[[tuple[str, ...]], Attempt], runs_max: int) -> None:
+    def go(
+        self, faults: Sequence[str], attempt: Callable[[tuple[str, ...]], Attempt], runs_max: int,
+        known: Sequence[Attempt] = (),
+    ) -> None:  # fmt: skip
         """Try sets of `faults` until the smallest is found, or after so many runs. All of them are tried first.
 
         That without any fault nothing fails is taken for granted: each run sees the steady state before it breaks
-        anything. What `attempt` raises ends the search; what was tried until then is kept.
+        anything. What `attempt` raises ends the search; what was tried until then is kept. `known`: what an earlier
+        search tried, and is not tried again.
         """
+        answered = {each.faults: each for each in known}
         sets = subsets(faults)
-        tried = next(sets)
-        while len(self.attempts) < runs_max:
-            self.attempts.append(attempt(tried))
+        tried, runs = next(sets), 0
+        while tried in answered or runs < runs_max:
+            runs += tried not in answered
+            self.attempts.append(answered[tried] if tried in answered else attempt(tried))
             fails = self.attempts[-1].outcome == "fails"
             if len(self.attempts) == 1 and not fails:
                 return
@@ -62,6 +68,17 @@ class Search:
             except StopIteration:
                 self.minimal = True
                 return
+
+
+def unfinished(faults: Sequence[str], known: Sequence[Attempt]) -> bool:
+    """Whether a search that tried these has begun, and is not over."""
+    search = Search()
+    search.go(faults, _nothing, 0, known)
+    return search.smallest is not None and not search.minimal
+
+
+def _nothing(some: tuple[str, ...]) -> Attempt:
+    raise AssertionError(some)  # no run is permitted
 
 
 def subsets(items: Sequence[T]) -> Generator[tuple[T, ...], bool, None]:

@@ -1,13 +1,14 @@
 """`drkit chaos shrink`: which faults of a failed run are enough to make it fail. Each try is a run of its own.
 
 So nothing is held between two tries, and whoever ends this command in the middle of one leaves a run that goes on to
-its end and heals.
+its end and heals. Their requests say of which search they are: the command, typed again, takes over what ended.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -35,6 +36,7 @@ def shrink(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(help="A run that failed.")],
     runs_max: Annotated[int, typer.Option("--max-runs", min=1, help="Try at most so many sets.")] = 50,
+    anew: Annotated[bool, typer.Option("--anew", help="Take over no try of a search that was cut off.")] = False,
     confirm: drill.ConfirmOption = None,
     allow_production: drill.Production = False,
     dry_run: drill.DryRun = False,
@@ -43,17 +45,21 @@ def shrink(
 
     Exit 0 when it is found, 4 when --max-runs ended the search: the smallest so far is told. What failed and does not
     fail again is told too (exit 1). Between two runs every target is asked for leftovers; any ends the search.
+    A search that was cut off is gone on with: what it tried to the end is not tried again.
     """
     from drkit.chaos.again import Again
     from drkit.chaos.shrink import Search
+    from drkit.model.values import utc
 
     settings: Settings = ctx.obj
     before = repeating.recorded(run)
     environment = environments.load(settings)
     broken, faults = _failed(seen.read(seen.find(run)), before)
+    began, known = ("", []) if anew else cut_off(before.run, faults, broken)
+    began = began or utc(time.time())
 
     def begin(some: tuple[str, ...], *, dry_run: bool) -> Seen | None:
-        again = Again(before, some)
+        again = Again(before, some, began)
         wanted = rehearsing.Rehearsal(
             kind="run", scenario=again.scenario, confirm=environment.name, allow_production=allow_production,
             dry_run=dry_run, again=again,
@@ -69,6 +75,9 @@ def shrink(
         f"Up to {runs_max} runs of {before.plan.scenario} will break things in {environment.name.upper()}, on purpose."
     )
     rehearsing.permitted(settings, environment, what, confirm, allow_production)
+    if known:
+        tries = f"{len(known)} {'try' if len(known) == 1 else 'tries'}"
+        settings.say.note(f"Going on with the search of {began}, of which {tries} ended; --anew tries all again.")
 
     def attempt(some: tuple[str, ...]) -> Attempt:
         if search.attempts:
@@ -82,7 +91,7 @@ def shrink(
 
     search = Search()
     try:
-        search.go(faults, attempt, runs_max)
+        search.go(faults, attempt, runs_max, known)
         _clean(environment, DrkitError)
     except BaseException as error:
         if search.attempts:
@@ -106,6 +115,29 @@ def judged(look: Seen, faults: tuple[str, ...], broken: tuple[str, ...]) -> Atte
         why = "it broke something else" if now else f"{state.outcome}: {state.why or 'nobody said why'}"
         return Attempt(faults, state.run, "unresolved", now, why)
     return Attempt(faults, state.run, "holds")
+
+
+def cut_off(run: str, faults: tuple[str, ...], broken: tuple[str, ...]) -> tuple[str, list[Attempt]]:
+    """When the last search for this run on this machine began, and what it tried to the end; "" if it is not cut off.
+
+    What cannot be told of is tried again: it was killed, perhaps, or stopped.
+    """
+    from drkit.chaos.shrink import unfinished
+    from drkit.engine.runs import all_runs
+
+    searches: dict[str, list[Attempt]] = {}
+    for folder in all_runs():
+        options = folder.request().options
+        search = options.get("search")
+        if not isinstance(search, dict) or search["of"] != run:
+            continue
+        tried, look = searches.setdefault(str(search["began"]), []), seen.read(folder)
+        if look.run is not None and look.state.outcome is not None:
+            found = judged(look, tuple(str(each) for each in cast(list[str], options["only"])), broken)
+            tried += [found] if found.outcome != "unresolved" else []
+    began = max(searches, default="")
+    known = searches.get(began, [])
+    return (began, known) if unfinished(faults, known) else ("", [])
 
 
 def _failed(look: Seen, before: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drkit.chaos.shrink import Attempt, Search
+from drkit.chaos.shrink import Attempt, Search, unfinished
 
 FAULTS = tuple("abcdef")
 ALL_SETS = [frozenset(some) for size in range(1, len(FAULTS) + 1) for some in combinations(FAULTS, size)]
@@ -72,3 +72,19 @@ def test_what_does_not_fail_again_as_a_whole_is_not_searched() -> None:
     found = search(lambda some: len(some) < len(FAULTS))
     assert [attempt.faults for attempt in found.attempts] == [FAULTS]
     assert found.smallest is None and not found.minimal
+
+
+@settings(max_examples=100, deadline=None)
+@given(any_sets, st.integers(0, 30))
+def test_a_search_that_was_cut_off_goes_on_to_the_same_end_and_tries_nothing_twice(failing: Sets, after: int) -> None:
+    whole = search(lambda some: some in failing)
+    before, found, tried = whole.attempts[:after], Search(), list[tuple[str, ...]]()
+
+    def attempt(some: tuple[str, ...]) -> Attempt:
+        tried.append(some)
+        return Attempt(some, f"r{len(found.attempts)}", "fails" if frozenset(some) in failing else "holds")
+
+    found.go(FAULTS, attempt, 1000, before)
+    assert (found.attempts, found.minimal) == (whole.attempts, True)
+    assert not {each.faults for each in before} & set(tried)
+    assert unfinished(FAULTS, before) == (0 < after < len(whole.attempts))
