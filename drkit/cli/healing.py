@@ -62,10 +62,10 @@ def leftovers(ctx: typer.Context) -> None:
         settings.say.note(
             "Spent leases have healed their faults and do nothing more; `chaos stop --all` takes them away."
         )
-    if found.markers or found.spent:
-        settings.say.next(f"drkit chaos stop --all{where}")
     if not found.markers and not found.silent and environment is not None:
         settings.say.note(f"Nothing is left broken in {environment.name}.")
+    if found.markers or found.spent:
+        settings.say.next(f"drkit chaos stop --all{where}")
     if found.markers or found.silent:
         raise typer.Exit(int(Exit.FAILED))
 

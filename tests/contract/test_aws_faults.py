@@ -35,7 +35,7 @@ from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.environment import Environment, Site
 from drkit.model.faults import Markers, Nothing, fault_key
 from drkit.model.observation import State
-from drkit.providers.aws import READS, Aws
+from drkit.providers.aws import READS, Aws, AwsError
 from drkit.sandbox.parts._schedules import CALLER
 
 EACH = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -388,14 +388,41 @@ async def test_an_injection_that_is_denied_is_taken_back_with_its_lease(world: W
     assert failed.value.world == "untouched" and world.schedules() == []
 
 
-async def test_what_is_refused_half_way_is_taken_back(world: World) -> None:
+class Refusing(Aws):
+    """AWS as it is to somebody who may make so many rules, and no more."""
+
+    def __init__(self, environment: Environment, rules: int) -> None:
+        super().__init__(environment)
+        self.rules = rules
+
+    async def call(self, site: str, service: str, operation: str, *given: Any, **more: Any) -> dict[str, Any]:
+        self.rules -= operation == "create_network_acl_entry"
+        if self.rules < 0 and operation == "create_network_acl_entry":
+            raise AwsError("no more rules", aws_code="NetworkAclEntryLimitExceeded", status=400)
+        return await super().call(site, service, operation, *given, **more)
+
+
+@pytest.mark.parametrize("rules", [0, 2])
+async def test_what_is_refused_half_way_is_taken_back(world: World, rules: int) -> None:
+    ctx, before = world.context(), ISOLATE.seen(world)
+    p = ISOLATE.params(world)
+    few = world.context(fakes={Aws: Refusing(ctx.environment, rules)})
+    with pytest.raises(StepFailed, match="taken back") as failed:
+        await isolate(few, p, await isolate.observe(ctx, p))
+    assert failed.value.world == "untouched"
+    assert ISOLATE.seen(world) == before and world.schedules() == []
+
+
+async def test_a_rule_that_took_the_place_of_ours_meanwhile_is_seen_before_anything_is_sent(
+    world: World,
+) -> None:
     ctx, ec2, before = world.context(), world.client("ec2"), ISOLATE.seen(world)
     p = ISOLATE.params(world)
     seen = await isolate.observe(ctx, p)
     second = first_of(fault_key(isolate.name, p)) + 1
     rule = {"NetworkAclId": world.names["acl"], "RuleNumber": second, "Egress": True}
-    ec2.create_network_acl_entry(**rule, Protocol="-1", RuleAction="allow", CidrBlock="10.0.0.0/8")  # made meanwhile
-    with pytest.raises(StepFailed, match="taken back"):
+    ec2.create_network_acl_entry(**rule, Protocol="-1", RuleAction="allow", CidrBlock="10.0.0.0/8")
+    with pytest.raises(Refused, match=f"has a rule {second} of its own"):
         await isolate(ctx, p, seen)
     assert [one for one in ISOLATE.seen(world) if one not in before] == [(second, "allow", True)]
     assert world.schedules() == []
