@@ -293,6 +293,10 @@ FAULTS: dict[str, Example] = {
         injected={"ahead_s": 86399.4}, healed={"ahead_s": -0.2}, neither={"another offset": {"ahead_s": 60.0}},
     ),
     **{fault: data(fault) for fault in USED if fault.startswith("data.")},
+    "data.replication-delay": Example(
+        {"host": "app-1", "path": "/srv/standby", "delay_s": 60.0},
+        injected={"standby": True, "paused": False, "delay_s": 60.0}, healed={"standby": True, "paused": False},
+    ),
     "data.replication-lag": Example(
         {"host": "app-1", "path": "/srv/standby", "conninfo": "host=/run/postgresql user=postgres"},
         injected={"standby": True, "paused": True, "behind_bytes": 8192}, healed={"standby": True, "paused": False},

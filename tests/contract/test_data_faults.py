@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from data_world import BATCHES, KEY, ROWS, DataWorld, data_world, until
 from fault_cases import Named
 
 from drkit.actions.backup import BackupPlace, Newest, newest
+from drkit.chaos.faults.replication_delay import delay
 from drkit.chaos.onhost import faults
 from drkit.errors import Refused, StepFailed, Unobservable
 from drkit.model.faults import Nothing, fault_key
@@ -270,6 +272,69 @@ async def test_a_lag_is_made_only_on_the_standby_that_is_meant(world: DataWorld)
         assert world.ask("srv/standby", "select pg_is_wal_replay_paused()"), "it is not ours to resume"
     finally:
         world.ask("srv/standby", "select pg_wal_replay_resume()")
+
+
+async def test_a_delayed_standby_replays_each_commit_so_much_later_and_at_once_when_it_is_healed(
+    world: DataWorld,
+) -> None:
+    ctx = world.hosts.context(run="delay")
+    given = {"host": "data-1", "path": "srv/standby", "conninfo": world.conninfo("srv/standby"), "lease_s": LEASE_S}
+    p = delay.params.model_validate({**given, "delay_s": 1.5}, strict=False)
+    before = await delay.observe(ctx, p)
+    settings = (world.root / "srv/standby/postgresql.auto.conf").read_text()
+    await delay(ctx, p, before)
+    until(lambda: world.ask("srv/standby", "show recovery_min_apply_delay") == "1500ms")
+    seen = await delay.observe(ctx, p)
+    assert delay.state(p, seen) is State.HOLDS and not seen.paused
+    assert committed(world) >= 1.5
+    with pytest.raises(Refused, match="somebody else has set its delay"):
+        another = delay.params.model_validate({**given, "delay_s": 3.0}, strict=False)
+        await delay(replace(ctx, run="another"), another, before)
+    assert delay.heal is not None
+    await delay.heal(replace(ctx, step="heal"), p, before)
+    assert delay.state(p, await delay.observe(ctx, p)) is State.ABSENT
+    assert (world.root / "srv/standby/postgresql.auto.conf").read_text() == settings
+    until(lambda: world.ask("srv/standby", "show recovery_min_apply_delay") == "0")
+    assert committed(world) < 1.5
+    assert (await faults(ctx, Nothing())).markers == ()
+    with pytest.raises(Refused, match="it follows nobody"):
+        there = {"path": "var/primary", "conninfo": world.conninfo("var/primary"), "delay_s": 1.0}
+        world.hosts.ready["data-1"]["copies"] = ["srv", "var"]
+        try:
+            elsewhere = world.hosts.context(run="primary")
+            await delay(elsewhere, delay.params.model_validate({**given, **there}, strict=False), before)
+        finally:
+            world.hosts.ready["data-1"]["copies"] = ["srv"]
+            await elsewhere.providers.aclose()
+    assert world.ask("var/primary", "select count(*) from pg_file_settings where name ~ 'apply_delay'") == 0
+    await ctx.providers.aclose()
+
+
+def committed(world: DataWorld) -> float:
+    """Seconds from a commit until the standby has replayed it."""
+    lsn = world.ask("var/primary", "select pg_logical_emit_message(true, 'drkit', 'a write')")
+    began = time.monotonic()
+    until(lambda: world.answers("srv/standby", f"select pg_last_wal_replay_lsn() > '{lsn}'"))
+    return time.monotonic() - began
+
+
+async def test_what_somebody_set_meanwhile_is_theirs(world: DataWorld) -> None:
+    ctx = world.hosts.context(run="theirs")
+    given = {"host": "data-1", "path": "srv/standby", "conninfo": world.conninfo("srv/standby"), "lease_s": LEASE_S}
+    p = delay.params.model_validate({**given, "delay_s": 60.0}, strict=False)
+    before = await delay.observe(ctx, p)
+    await delay(ctx, p, before)
+    told = world.conninfo("srv/standby")
+    world.need("psql", "-X", "-d", told, "-c", "alter system set recovery_min_apply_delay = '7ms'")
+    assert delay.heal is not None
+    try:
+        await delay.heal(replace(ctx, step="heal"), p, before)
+        until(lambda: world.ask("srv/standby", "show recovery_min_apply_delay") == "7ms")
+        assert (await faults(ctx, Nothing())).markers == ()
+    finally:
+        world.need("psql", "-X", "-d", told, "-c", "alter system reset recovery_min_apply_delay")
+        world.ask("srv/standby", "select pg_reload_conf()")
+    await ctx.providers.aclose()
 
 
 async def test_what_somebody_wrote_meanwhile_is_not_removed(world: DataWorld) -> None:
