@@ -68,7 +68,7 @@ until revert && over lease; do sleep 1; done
 read -r this_boot </proc/sys/kernel/random/boot_id
 lease_alive() {
   { read -r then <"$f/boot"; } 2>/dev/null && [ "$then" = "$this_boot" ] || return 1
-  if [ -f "$f/unit" ]; then systemctl is-active --quiet "$(cat "$f/unit").timer"; else is_alive "$f/lease"; fi
+  is_alive "$f/lease" || { [ -f "$f/unit" ] && systemctl is-active --quiet "$(cat "$f/unit").timer"; }
 }
 
 mark() { # what is to be remembered, before anything else happens; the state last
@@ -77,7 +77,8 @@ mark() { # what is to be remembered, before anything else happens; the state las
     case "${old##*/}" in lock | state | log) ;; *) set -- "$@" "$old" ;; esac
   done
   rm -rf "$@"
-  { echo "$meta" >"$f/meta" && printf '%s\n' "$undo" >"$f/revert" && echo "$boot" >"$f/boot" && true >>"$f/log" &&
+  { echo "$meta" >"$f/meta" && printf '%s\n' "$undo" >"$f/revert" && printf '%s\n' "$lease" >"$f/heals" &&
+    echo "$boot" >"$f/boot" && true >>"$f/log" &&
     echo $(($(now) + length)) >"$f/until" && echo >"$f/go" && echo "injected - $who" >"$f/as-injected" &&
     echo "healed drkit $who" >"$f/as-drkit" && echo "healed lease $who" >"$f/as-lease" &&
     echo "never-injected drkit $who" >"$f/as-never-drkit" && echo "never-injected lease $who" >"$f/as-never-lease" &&
@@ -91,15 +92,16 @@ go_first() { # lets a lease run before all that computes, where this host permit
 
 arm() { # the lease, and wait until it is seen
   case "$(systemctl is-system-running 2>/dev/null)" in
-    running | degraded)
+    running | degraded | starting)
       unit=drkit-lease-$key
-      systemctl stop "$unit.timer" 2>/dev/null
+      systemctl stop "$unit.timer" "$unit.service" 2>/dev/null
       systemctl reset-failed "$unit.service" 2>/dev/null
       write unit "$unit" || return 1
-      systemd-run --quiet --unit="$unit" --on-active="$((length / 100))" --timer-property=AccuracySec=100ms \
-        --property=WorkingDirectory="$PWD" --setenv=PATH="$PATH" \
-        sh -c "$lease" drkit-lease "$f" "$who" >>"$f/log" 2>&1 9>&- || return 1 ;; # it waits for the rest by itself
-    *) go_first; setsid $first sh -c "$lease" drkit-lease "$f" "$who" "$calm" </dev/null >/dev/null 2>&1 9>&- & ;;
+      early=$((length / 100 - 1)) # it waits for the rest by itself; its text is a file, since systemd would expand it
+      systemd-run --quiet --unit="$unit" --on-active="$((early > 0 ? early : 0))" \
+        --timer-property=AccuracySec=100ms --property=WorkingDirectory="$PWD" --setenv=PATH="$PATH" \
+        sh "$f/heals" "$f" "$who" >>"$f/log" 2>&1 9>&- || return 1 ;;
+    *) go_first; setsid $first sh "$f/heals" "$f" "$who" "$calm" </dev/null >/dev/null 2>&1 9>&- & ;;
   esac
   tries=100
   until lease_alive; do
@@ -109,7 +111,9 @@ arm() { # the lease, and wait until it is seen
 }
 
 cancel_lease() {
-  if [ -f "$f/unit" ]; then systemctl stop "$(cat "$f/unit").timer" 2>/dev/null; else kill_named lease; fi
+  if [ -f "$f/unit" ]; then
+    systemctl stop "$(cat "$f/unit").timer" "$(cat "$f/unit").service" 2>/dev/null
+  else kill_named lease; fi
 }
 
 undone() { # reverted, by whom; nobody can inject any more
@@ -158,7 +162,9 @@ inject)
   if [ "$now_is" = armed ]; then
     left=$(($(cat "$f/until") - $(now)))
     if [ "$left" -le 0 ] || ! in_time; then undone drkit; echo "its lease is over"; exit 96; fi # frozen meanwhile
-    FAULT=$f LEFT_S=$((left / 100 + 1)) LEFT_MS=${left}0 setsid -w sh -c '
+    scope= # under systemd what it leaves running is not of our session, which may be ended when we log out
+    [ ! -f "$f/unit" ] || scope="systemd-run --quiet --scope --collect --unit=drkit-fault-$key-$$"
+    FAULT=$f LEFT_S=$((left / 100 + 1)) LEFT_MS=${left}0 $scope setsid -w sh -c '
       f=$FAULT; '"$common"'
       write injector "$$ $(started $$)" || { echo "nothing can be written down here"; exit 95; }
       [ -e "$f/go" ] || { echo "its lease is over"; exit 96; }
