@@ -77,12 +77,15 @@ Guard = Callable[[str, Host, Any], str]
 
 #: Shell: `session PID [BORN]` lists what is in the session that a process leads or led (BORN: and only if no other
 #: process bears its number by now): pid, start time, state and resident pages, a line each. (`cat`, since `sed` ends at
-#: the first process that dies while it is read, and would not list the others.)
+#: the first process that dies while it is read, and would not list the others.) `alive COLUMN VALUE` does so of the
+#: kernel's lines that it is given and that have this value in this column.
 SESSION: Final = r"""session() {
   leads=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)
   [ -z "${2:-}" ] || [ -z "$leads" ] || [ "$leads" = "$2" ] || return 0
-  cat /proc/[0-9]*/stat 2>/dev/null | sed 's/^\([0-9]*\) (.*) /\1 /' |
-    awk -v led="$1" '$5 == led && $2 != "Z" && $2 != "X" {print $1, $21, $2, $23}'
+  cat /proc/[0-9]*/stat 2>/dev/null | alive '$5' "$1"
+}
+alive() {
+  sed 's/^\([0-9]*\) (.*) /\1 /' | awk -v led="$2" "$1"' == led && $2 != "Z" && $2 != "X" {print $1, $21, $2, $23}'
 }
 """
 

@@ -27,20 +27,34 @@ class Processes(Observation):
     """How many of them the kernel does not schedule."""
 
 
-# A service leads a session of its own, under `svc` as under systemd; all that it starts is in that session.
+# Under `svc` a service leads a session of its own, and all that it starts is in that session. Under systemd all that it
+# starts is in its control group: many daemons give their children sessions of their own.
 _LEADER = r"""leader_of() { # a service: pid, or nothing if it does not run
   found=$(svc status "$1" 2>/dev/null | sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p')
   [ -n "$found" ] || found=$(systemctl show -p MainPID --value "$1" 2>/dev/null)
   [ "${found:-0}" -eq 0 ] || echo "$found"
 }
-manage() { # start, stop or restart a service
-  if command -v svc >/dev/null; then svc "$@"; else systemctl "$@"; fi
+keeper_of() { # a service: folder of the control group in which systemd keeps it; nothing where something else does
+  ! command -v svc >/dev/null || return 0
+  within=$(systemctl show -p ControlGroup --value "$1" 2>/dev/null)
+  [ -z "$within" ] || sed -n 's/^[^ ]* \([^ ]*\) cgroup2 .*/\1/p; s/^[^ ]* \([^ ]*\) cgroup [^ ]*name=systemd.*/\1/p' \
+    /proc/mounts | while read -r top; do [ ! -d "$top$within" ] || echo "$top$within"; done | head -n 1
+}
+members() { # of the service with this leader and this keeper, as `session` lists them
+  if [ -n "$2" ]; then
+    find "$2" -name cgroup.procs -exec cat {} + 2>/dev/null | while read -r pid; do cat "/proc/$pid/stat"; done \
+      2>/dev/null | alive 1 1
+  elif [ -n "$1" ]; then session "$1"; fi
+}
+manage() { # start, stop or restart a service; systemd would not start what has failed too often
+  if command -v svc >/dev/null; then svc "$@"
+  else systemctl reset-failed "$2" 2>/dev/null; systemctl "$@"; fi
 }
 """
 
 
 def with_leader(service: str, script: str) -> str:
-    """A script in which `leader_of`, `session PID` and `manage VERB` tell and change the processes of `$service`."""
+    """A script in which `leader_of`, `keeper_of`, `members` and `manage` tell and change what runs of `$service`."""
     return f"{SESSION}{_LEADER}service={shlex.quote(service)}\n{script}"
 
 
@@ -51,7 +65,7 @@ echo yes >"$FAULT/ran" || exit 1
 RUN_AGAIN: Final = """[ ! -e "$FAULT/ran" ] || manage start "$service"
 """
 
-_LIST = """leader=$(leader_of "$service"); [ -z "$leader" ] || session "$leader" """
+_LIST = 'members "$(leader_of "$service")" "$(keeper_of "$service")"'
 
 
 async def look(ctx: Context, p: Service) -> Processes:

@@ -17,8 +17,8 @@ def kill(p: Kill) -> Recipe:
     """Kill (SIGKILL) every process of a service, as a crash does, and again whenever it is started; it stays dead."""
     # A service manager may restart it at once: without the loop nobody could say whether the fault holds.
     again = """slay() {
-  led=$(leader_of "$service")
-  [ -z "$led" ] || session "$led" | while read -r pid rest; do kill -KILL "$pid" 2>/dev/null; done
+  members "$(leader_of "$service")" "$(keeper_of "$service")" |
+    while read -r pid rest; do kill -KILL "$pid" 2>/dev/null; done
 }
 slay
 while [ -e "$FAULT/go" ]; do slay; sleep 0.3; done &"""

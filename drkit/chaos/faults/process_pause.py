@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drkit.catalog import probe
 from drkit.chaos.faults._service import Processes, Service, look, with_leader
-from drkit.chaos.onhost import SESSION, HostFault, Recipe, host_fault
+from drkit.chaos.onhost import HostFault, Recipe, host_fault
 from drkit.context import Context
 from drkit.model.observation import State
 
@@ -25,17 +25,20 @@ def pause(p: Pause) -> Recipe:
     # Whom to wake is known before anybody is stopped; what is forked meanwhile is found in the next round.
     stop = """leader=$(leader_of "$service")
 [ -n "$leader" ] || { echo "$service does not run"; exit 1; }
-echo "$leader" >"$FAULT/leader" || exit 1
+keeper=$(keeper_of "$service")
+echo "$keeper" >"$FAULT/keeper" && echo "$leader" >"$FAULT/leader" || exit 1
 for round in 1 2 3 4 5 6 7 8 9; do
-  session "$leader" | while read -r pid born state rest; do [ "$state" = T ] || kill -STOP "$pid" 2>/dev/null; done
-  session "$leader" | grep -qv ' T ' || exit 0
+  members "$leader" "$keeper" | while read -r pid born state rest; do
+    [ "$state" = T ] || kill -STOP "$pid" 2>/dev/null
+  done
+  members "$leader" "$keeper" | grep -qv ' T ' || exit 0
 done
 echo "$service does not stop"; exit 1"""
-    go_on = f"""{SESSION}[ -f "$FAULT/leader" ] || exit 0
-led=$(cat "$FAULT/leader")
-session "$led" | while read -r pid born state rest; do kill -CONT "$pid" 2>/dev/null; done
-! session "$led" | grep -q ' T '"""
-    return Recipe(with_leader(p.service, stop), go_on, starts=False)
+    go_on = """[ -f "$FAULT/leader" ] || exit 0
+leader=$(cat "$FAULT/leader") keeper=$(cat "$FAULT/keeper")
+members "$leader" "$keeper" | while read -r pid born state rest; do kill -CONT "$pid" 2>/dev/null; done
+! members "$leader" "$keeper" | grep -q ' T '"""
+    return Recipe(with_leader(p.service, stop), with_leader(p.service, go_on), starts=False)
 
 
 @pause.check
