@@ -29,9 +29,18 @@ class Limits(Observation):
     write_bytes_per_s: int | None = None
 
 
-# cgroup v2: limits in the group that the service manager gave the service. v1: a group of ours, which only sees direct
-# and synchronous writes: what goes through the page cache is written by the kernel later, in nobody's name.
-_GROUP: Final = r"""device() { findmnt -n -o MAJ:MIN -T "$1" | tr -d ' '; }
+# A disk is limited, not one of its partitions: the kernel knows no other limits.
+# cgroup v2: limits in the group that the service manager gave the service; where that is systemd it is told to set
+# them, since it hands out the controller, and would set its own again. v1: a group of ours, which only sees direct and
+# synchronous writes: what goes through the page cache is written by the kernel later, in nobody's name.
+_GROUP: Final = r"""device() { # the disk that a folder is on
+  part=$(findmnt -n -o MAJ:MIN -T "$1" | tr -d ' ')
+  if [ -e "/sys/dev/block/$part/partition" ]; then cat "/sys/dev/block/$part/../dev"; else echo "$part"; fi
+}
+drop_ins() { # what `systemctl set-property --runtime` leaves of these two
+  unit=$(systemctl show -p Id --value "$service")
+  for way in Read Write; do echo "/run/systemd/system.control/$unit.d/50-IO${way}BandwidthMax.conf"; done
+}
 v2=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)
 grep -qw io "$v2/cgroup.controllers" 2>/dev/null || v2=
 # Hosts of a sandbox share these groups, and may be broken alike: the folder that is a host's root tells them apart.
@@ -76,7 +85,16 @@ def slow(p: IoLimit) -> Recipe:
 of=$(device "$path")
 [ -d "/sys/dev/block/$of" ] || {{ echo "$path is on no disk whose use can be limited"; exit 1; }}
 was=$(group_of "$leader")
-if [ -n "$v2" ]; then
+if [ -n "$v2" ] && [ -n "$(keeper_of "$service")" ]; then
+  for file in $(drop_ins); do
+    [ ! -e "$file" ] || {{ echo "$service is limited already, by $file"; exit 1; }}
+  done
+  sed -n "s/^$of //p" "$was/io.max" 2>/dev/null >"$FAULT/before"
+  echo "$of" >"$FAULT/device" && echo "$was" >"$FAULT/group" && drop_ins >"$FAULT/drop-ins" || exit 1
+  systemctl set-property --runtime "$service" "IOReadBandwidthMax=/dev/block/$of {rate}" \
+    "IOWriteBandwidthMax=/dev/block/$of {rate}" || exit 1
+  grep -q "^$of rbps={rate} wbps={rate} " "$was/io.max" || {{ echo "$service cannot be limited"; exit 1; }}
+elif [ -n "$v2" ]; then
   [ -f "$was/io.max" ] || {{ echo "$service is in no group whose disk use can be limited"; exit 1; }}
   sed -n "s/^$of //p" "$was/io.max" >"$FAULT/before" && echo "$of" >"$FAULT/device" &&
     echo "$was" >"$FAULT/group" || exit 1
@@ -92,8 +110,13 @@ elif [ -n "$v1" ]; then
   [ "$(group_of "$leader")" = "$ours" ] || {{ echo "$service cannot be moved to $ours"; exit 1; }}
 else echo "this kernel has no cgroup that limits disk use"; exit 1; fi"""
     free = """read -r was 2>/dev/null <"$FAULT/group" || exit 0
+if [ -e "$FAULT/drop-ins" ]; then
+  systemctl set-property --runtime "$service" IOReadBandwidthMax= IOWriteBandwidthMax= || exit 1
+  while read -r file; do rm -f "$file"; rmdir "${file%/*}" 2>/dev/null; done <"$FAULT/drop-ins"
+  systemctl daemon-reload && rm "$FAULT/drop-ins" || exit 1
+fi
 if [ -n "$v2" ]; then
-  [ -d "$was" ] || exit 0
+  [ -f "$was/io.max" ] || exit 0
   read -r of <"$FAULT/device"; read -r before <"$FAULT/before"
   echo "$of ${before:-rbps=max wbps=max}" >"$was/io.max"
 else
