@@ -53,14 +53,17 @@ def skew(p: ClockSkew) -> Recipe:
   echo yes >"$FAULT/ntp" && timedatectl set-ntp false || exit 1
 fi
 read -r up rest </proc/uptime
+read -r boot </proc/sys/kernel/random/boot_id
 shows=$(date +%s.%N)
-echo "$shows $up" >"$FAULT/showed" || exit 1
+echo "$shows $up $boot" >"$FAULT/showed" || exit 1
 date -s "@$(awk -v s="$shows" 'BEGIN {{printf "%.3f", s + {p.offset_s}}}')"
 """
-    # What it would show now, had nobody touched it.
-    set_back = """if read -r showed then 2>/dev/null <"$FAULT/showed"; then
+    # What it would show now, had nobody touched it. Who restarts has the time of the hardware's clock, which was not.
+    set_back = """if read -r showed then of 2>/dev/null <"$FAULT/showed"; then
   read -r up rest </proc/uptime
-  date -s "@$(awk -v s="$showed" -v t="$then" -v u="$up" 'BEGIN {printf "%.3f", s + u - t}')" || exit 1
+  read -r boot </proc/sys/kernel/random/boot_id
+  right=$(awk -v s="$showed" -v t="$then" -v u="$up" 'BEGIN {printf "%.3f", s + u - t}')
+  [ "$boot" != "$of" ] || date -s "@$right" || exit 1
   rm "$FAULT/showed"
 fi
 [ ! -e "$FAULT/ntp" ] || timedatectl set-ntp true"""
