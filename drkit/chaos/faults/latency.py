@@ -6,7 +6,7 @@ import shlex
 from functools import cache
 from importlib.resources import files
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Final
 
 from annotated_types import Ge, Interval
 
@@ -15,6 +15,9 @@ from drkit.chaos.faults._traffic import PeerFault, Traffic, holds, set_of, table
 from drkit.chaos.onhost import IN_KERNEL, STOP_ALL, Recipe, host_fault
 from drkit.model.faults import fault_key
 from drkit.model.observation import State
+
+#: Packets that wait at most: 2 s of a full gigabit line.
+QUEUED_MAX: Final = 200_000
 
 
 class Latency(PeerFault):
@@ -33,7 +36,8 @@ def delay(p: Latency) -> Recipe:
     In the kernel where it can (netem). Where it cannot, a relay on the host (it needs python3) delays TCP over IPv4
     that begins meanwhile, and everything else is as fast as ever.
     """
-    netem = f"netem delay {p.delay_ms}ms {p.jitter_ms}ms"
+    # As many packets as a fast line carries meanwhile: the queue's own limit (1000) would lose what is above it.
+    netem = f"netem delay {p.delay_ms}ms {p.jitter_ms}ms limit {QUEUED_MAX}"
     by_queue = queue(
         p, handle(delay.name, p), "100gbit", f'tc qdisc add dev "$device" parent "$class" {netem} || exit 1'
     )
