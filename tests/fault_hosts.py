@@ -34,9 +34,10 @@ class Lab:
         """With those hosts; its state store is in the lab's folder."""
         hosts = tuple(
             Host(
-                name=name, site="here", address=Address(host=told["address"], port=told["port"]), user="drkit",
-                key=SecretRef(ref=f"secret://file/{self.folder / 'login'}"), known_host=told["public_key"],
-                machine_id=told["machine_id"], isolation=told["isolation"], copies=tuple(told.get("copies", ())),
+                name=name, site="here", address=Address(host=told["address"], port=told["port"]),
+                user=told.get("user", "drkit"), key=SecretRef(ref=f"secret://file/{self.folder / 'login'}"),
+                known_host=told["public_key"], machine_id=told["machine_id"],
+                isolation=told["isolation"], copies=tuple(told.get("copies", ())),
             )
             for name, told in self.ready.items()
         )  # fmt: skip
