@@ -68,7 +68,7 @@ CASES = [
     Case("inode_exhaustion", "exhaust", {"path": "srv/few", "leave_inodes": 100},
          lambda vm: takes_files(vm, "/srv/few"), is_whole, is_broken),
     Case("io_limit", "slow", {"service": "writer", "path": "/srv", "bytes_per_s": 16384}, written_per_s,
-         lambda rate: rate < 2 * 16384, lambda rate: rate > 3 * 16384),
+         lambda rate: rate < 80_000, lambda rate: rate > 100_000),
     Case("partition", "partition", outside(), lambda vm: cut_off(vm, 9000), "silent".__eq__, "answered".__eq__),
     Case("port_blackhole", "blackhole", {"ports": [9001]}, lambda vm: cut_off(vm, 9001), "silent".__eq__,
          "answered".__eq__),
