@@ -335,14 +335,16 @@ def test_a_host_that_has_no_room_to_write_it_down_is_not_broken(tmp_path: Path) 
 
 
 SYSTEMD_RUN = """#!/bin/sh
-# Not systemd: a stub that keeps one timer a unit, as a process.
+# Not systemd: a stub that keeps one timer a unit, as a process, and no scope.
+scope=
 while [ $# -gt 0 ]; do
   case "$1" in
-    --unit=*) unit=${1#--unit=} ;; --on-active=*) after=${1#--on-active=} ;;
+    --scope) scope=yes ;; --unit=*) unit=${1#--unit=} ;; --on-active=*) after=${1#--on-active=} ;;
     --property=WorkingDirectory=*) folder=${1#--property=WorkingDirectory=} ;; --*) ;; *) break ;;
   esac
   shift
 done
+[ -z "$scope" ] || exec "$@"
 cd "$folder" || exit 1
 setsid sh -c 'sleep "$1"; rm -f "$2"; shift 2; exec setsid "$@"' timer "$after" "$HOME/$unit.timer" "$@" \
   </dev/null >/dev/null 2>&1 &
