@@ -81,6 +81,8 @@ async def databases(settings: Settings = SETTINGS) -> AsyncIterator[Databases]:
         await build(site, ["standby"])
         yield Databases(supervisor, site, Control(supervisor))
     finally:
+        for link in supervisor.links.values():
+            link.close()  # in the thread of their loop; what is left to be waited for is not
         await asyncio.to_thread(supervisor.shut_down)
         loop.remove_signal_handler(signal.SIGCHLD)
         shutil.rmtree(folder)

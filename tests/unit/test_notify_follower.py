@@ -90,6 +90,9 @@ async def test_a_dead_sink_holds_up_nobody_and_is_said(path: Path) -> None:
     async with following(receivers, path) as follower:
         for seq in (3, 5, 9):
             follower.tell(notice(seq))
+        with anyio.fail_after(5):
+            while outbox.read(path)["pager"].upto < 9 or receivers.tries["slack"] < 2:
+                await anyio.lowlevel.checkpoint()
         left = await follower.finish(0.2)
     assert left == "3 undelivered (slack: slack does not answer)"
     assert outbox.undelivered(outbox.read(path)) == left, "who looks from outside sees the same"
