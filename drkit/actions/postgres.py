@@ -320,8 +320,9 @@ class Replication(Observation):
     target_replayed_lsn: str | None = None
     target_is_standby: bool
     last_canary_n: int | None = None
-    loss_s: float | None = None
-    """Age of the newest canary on the target: what would be lost if it were promoted now. Null: there is none."""
+    canary_age_s: float | None = None
+    """Age of the newest canary on the target: as much as would be lost if it were promoted now and writes had gone on
+    until now. Null: there is none."""
 
 
 class Pair(Params):
@@ -336,7 +337,7 @@ select pg_is_in_recovery() as target_is_standby,
        (case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end)::text as target_lsn,
        pg_last_wal_replay_lsn()::text as target_replayed_lsn,
        (select max(n) from canary) as last_canary_n,
-       extract(epoch from clock_timestamp() - (select max(written_at) from canary))::float8 as loss_s
+       extract(epoch from clock_timestamp() - (select max(written_at) from canary))::float8 as canary_age_s
 """
 
 
@@ -366,7 +367,7 @@ def look_at_replication(p: Pair, paper: Paper) -> str:
     """The target's positions, and the source's as long as it answers."""
     meant = paper.database(p.database, paper.target)
     return lines(
-        "# target: target_is_standby must be t; loss_s is the age of the newest canary that has arrived",
+        "# target: target_is_standby must be t; canary_age_s is the age of the newest canary that has arrived",
         paper.psql(p.database, paper.target, _POSITIONS.strip()),
         f"# who answered must be system {meant.system_identifier}",
         paper.psql(p.database, paper.target, "select system_identifier from pg_control_system()", bare=True),

@@ -235,38 +235,49 @@ def _confirm(settings: Settings, planned: Planned, asked: Asked) -> str:
 def _loss(planned: Planned, asked: Asked) -> float | None:
     """The loss to expect must be within the objective, or accepted by name. Refused otherwise; what was accepted."""
     plan, evidence = planned.plan, planned.evidence
-    expected = expected_loss(evidence.answers) if evidence is not None else None
-    if expected is None or plan.rpo_s is None or plan.mode == "graceful":
+    if evidence is None or plan.rpo_s is None or plan.mode == "graceful":
         return asked.accepted_loss_s
-    value_s = _until_writes_stopped(planned, expected[1])
+    expected = loss_seen(evidence.answers, _without_writes_s(planned))
+    if expected is None:
+        return asked.accepted_loss_s
+    name, value_s = expected
     if value_s is not None and value_s <= plan.rpo_s:
         return asked.accepted_loss_s
     told = "unknown" if value_s is None else f"{value_s:.1f} s"
     if asked.accepted_loss_s is None or (value_s is not None and asked.accepted_loss_s < value_s):
         needed = "DURATION" if value_s is None else f"{int(value_s) + 1}s"
         raise Refused(
-            f"the data loss to expect is {told} ({expected[0]}); the objective is {plan.rpo_s:g} s",
+            f"the data loss to expect is {told} ({name}); the objective is {plan.rpo_s:g} s",
             hint=f"accept it: --accept-data-loss {needed}", code="E0315",
         )  # fmt: skip
     return asked.accepted_loss_s
 
 
-def _until_writes_stopped(planned: Planned, loss_s: float | None) -> float | None:
-    """What the standby lacks stops growing when nobody can write any more: users' probes know since when."""
+def _without_writes_s(planned: Planned) -> float:
+    """For how long nobody could write, as users' probes saw it; 0 if somebody can, or nobody looks."""
     from drkit.cli.measuring import users
 
     seen = users(planned.environment)
-    if loss_s is None or seen is None or seen.writes_ok or seen.success_rate > 0:
-        return loss_s
-    return max(0.0, loss_s - seen.failing_for_s)
+    return 0.0 if seen is None or seen.writes_ok or seen.success_rate > 0 else seen.failing_for_s
 
 
-def expected_loss(answers: dict[str, Any]) -> tuple[str, float | None] | None:
-    """The probe whose answer has `loss_s`, and its value; None if no probe of the runbook measures that."""
+def loss_seen(answers: dict[str, Any], without_writes_s: float) -> tuple[str, float | None] | None:
+    """The first probe that saw how many seconds of writes would be lost, and how many (None: unknown).
+
+    `loss_s` says so itself. `canary_age_s` grows on when nobody can write any more: it counts until then. None if no
+    probe of the runbook measures either.
+    """
+    from drkit.measure.loss import expected_loss
+
     for name, answer in answers.items():
-        if isinstance(answer, dict) and "loss_s" in answer:
-            value = answer["loss_s"]
-            return name, None if value is None else float(value)
+        if not isinstance(answer, dict):
+            continue
+        if "loss_s" in answer:
+            return name, None if answer["loss_s"] is None else float(answer["loss_s"])
+        if "canary_age_s" in answer:
+            age_s = answer["canary_age_s"]
+            seen_s = None if age_s is None else -float(age_s)
+            return name, expected_loss(0.0, seen_s, writers_stopped_s=-without_writes_s)
     return None
 
 

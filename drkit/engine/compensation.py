@@ -39,8 +39,8 @@ def why_not_rollback(state: RunState, *, to: str | None = None) -> str | None:
     if final:
         free = ", ".join(step.id for step in steps if step.plan.irreversible is None and step.undo) or "nothing"
         return (
-            f"{', '.join(final)} cannot be undone; {free} could. Go on with drkit resume {state.run}, "
-            f"end it with drkit abort {state.run}, or return with drkit failback --run {state.run}"
+            f"{', '.join(final)} cannot be undone; {free} could. Go on with drkit resume {state.run}, or "
+            f"end it with drkit abort {state.run}; how to return is in drkit help failback"
         )
     unclear = [step.id for step in steps if step.undo and "error" in step.undo]
     return f"how to undo {', '.join(unclear)} is not known" if unclear else None

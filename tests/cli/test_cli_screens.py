@@ -8,7 +8,7 @@ from drkit.cli.asking import confirmed, despite
 from drkit.cli.closest import closest
 from drkit.cli.doctor import needed_in
 from drkit.cli.evidence import Evidence, judge
-from drkit.cli.failover import expected_loss
+from drkit.cli.failover import loss_seen
 from drkit.cli.screen import Line, fitting, header, lines, next_words
 from drkit.cli.settings import Settings
 from drkit.engine.fold import Run
@@ -107,9 +107,17 @@ def test_a_healthy_source_takes_its_own_name_and_a_planned_move_does_not() -> No
 
 
 def test_the_loss_to_expect_is_unknown_never_zero() -> None:
-    assert expected_loss({"lag": {"loss_s": None}}) == ("lag", None)
-    assert expected_loss({"x": {"y": 1}, "lag": {"loss_s": 2}}) == ("lag", 2.0)
-    assert expected_loss({"lag": None}) is None
+    assert loss_seen({"lag": {"loss_s": None}}, 0.0) == ("lag", None)
+    assert loss_seen({"lag": {"canary_age_s": None}}, 60.0) == ("lag", None)
+    assert loss_seen({"x": {"y": 1}, "lag": {"loss_s": 2}}, 0.0) == ("lag", 2.0)
+    assert loss_seen({"lag": None}, 0.0) is None
+
+
+def test_an_outage_makes_a_canary_older_and_what_is_lost_no_less() -> None:
+    assert loss_seen({"lag": {"canary_age_s": 100.0}}, 0.0) == ("lag", 100.0), "they may still write"
+    assert loss_seen({"lag": {"canary_age_s": 100.0}}, 60.0) == ("lag", 40.0)
+    assert loss_seen({"lag": {"canary_age_s": 59.0}}, 60.0) == ("lag", 0.0)
+    assert loss_seen({"positions": {"loss_s": 40.0}}, 60.0) == ("positions", 40.0), "that does not grow in an outage"
 
 
 def test_doctor_names_what_stands_in_the_region_that_may_be_lost() -> None:

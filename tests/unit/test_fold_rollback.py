@@ -80,7 +80,7 @@ def test_a_rollback_past_the_point_of_no_return_is_refused_with_the_ways_forward
     why = why_not_rollback(f.state)
     assert why is not None
     assert why.startswith("p cannot be undone; a could.")
-    assert "drkit failback --run k7qd" in why
+    assert "drkit abort k7qd" in why and "drkit help failback" in why
     assert f.take(order("abort", rollback=True)) == []
     assert f.state.aborting is None
     assert why_not_rollback(f.state, to="p") is None
