@@ -7,7 +7,6 @@ DrkitError
 │   └── PreflightFailed    3  operator: something the run would need is missing; nothing was touched
 ├── Locked                 7  operator: another run holds this environment; nothing was touched
 ├── StepFailed             1  operator: the world may have changed; `world` says what is known
-│   ├── CompensationFailed 1  operator: an undo failed; what it leaves behind is named
 │   └── OutcomeUnknown     8  operator: the call was sent and its result never seen
 ├── Unobservable           -  nobody yet: a probe could not tell; becomes the verdict *unknown*, never *absent*
 │   ├── Unreachable        -  the same: nobody answered there, and nothing was sent
@@ -131,12 +130,6 @@ class StepFailed(DrkitError):
     def __init__(self, message: str, *, world: str = "unknown", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.world = world
-
-
-class CompensationFailed(StepFailed):
-    """An undo failed: what it should have removed is still there."""
-
-    code = "E0510"
 
 
 class OutcomeUnknown(StepFailed):

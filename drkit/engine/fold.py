@@ -17,7 +17,7 @@ from typing import Any
 from drkit.engine import compensation, fanout, gates, healing, steering, timers
 from drkit.engine.moves import FIRST_VERB, Moves
 from drkit.engine.refusals import why_not
-from drkit.engine.state import Phase, RunState, Status, StepState
+from drkit.engine.state import Phase, Status, StepState
 from drkit.model import events as e
 from drkit.model.events import Command, Fact, Row
 from drkit.model.plan import Plan
@@ -101,10 +101,6 @@ class Run(Moves):
         self.release_held()
 
     def _copied(self, fact: e.Copied) -> None:
-        if fact.error is None:
-            self.state.copied_upto, self.state.copy_error = max(fact.upto, self.state.copied_upto), None
-        else:
-            self.state.copy_error = fact
         announcing = self.state.announcing
         if announcing is not None and (fact.error is not None or fact.upto >= announcing):
             compensation.announced(self)
@@ -119,9 +115,6 @@ class Run(Moves):
 
     def _noted(self, fact: e.Noted) -> None:
         self.state.notes.append({"t": fact.t, "text": fact.text, "by": fact.by})
-
-    def _measured(self, fact: e.Measured) -> None:
-        self.state.readings.append(fact.readings)
 
     def _finished(self, fact: e.Finished) -> None:
         state = self.state
@@ -348,7 +341,6 @@ _HANDLERS: dict[type[Fact], Callable[[Run, Any], None]] = {
     e.Ordered: Run._ordered,
     e.Noted: Run._noted,
     e.Fired: Run._fired,
-    e.Measured: Run._measured,
     e.Finished: Run._finished,
 }
 
@@ -370,8 +362,3 @@ def opening(row: Row) -> Run:
     if not isinstance(row.fact, e.Opened):
         raise ValueError(f"the journal begins with {row.fact.kind}, not with {e.Opened.kind}")
     return Run(Plan.model_validate(row.fact.plan))
-
-
-def state_of(rows: Iterable[Row]) -> RunState:
-    """What a run looks like after these rows; for screens."""
-    return replay(rows).state

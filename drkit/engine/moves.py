@@ -9,7 +9,7 @@ from drkit.context import step_token
 from drkit.engine import backoff, gates, scoping
 from drkit.engine.board import Board, Render, render_params
 from drkit.engine.lineage import ancestors
-from drkit.engine.state import Ask, Phase, Status, StepState
+from drkit.engine.state import Ask, Phase, Purpose, Status, StepState
 from drkit.errors import DrkitError
 from drkit.model.events import Ordered
 from drkit.model.plan import Plan, PlanStep
@@ -231,8 +231,8 @@ class Moves(Board):
         self._put(step, why, terms.shown, args.get("broken"))
 
     def question(
-        self, step: StepState, purpose: str, why: str, *, shown: Mapping[str, Json] | None = None, approvals: int = 1,
-        timeout_s: float | None = None, answers: tuple[dict[str, Json], ...] = (), role: str | None = None,
+        self, step: StepState, purpose: Purpose, why: str, *, shown: Mapping[str, Json] | None = None,
+        approvals: int = 1, timeout_s: float | None = None, answers: tuple[dict[str, Json], ...] = (), role: str | None = None,
     ) -> None:  # fmt: skip
         """Put a question that no gate of the runbook asks."""
         step.ask = Ask(purpose, role, approvals, timeout_s, shown=dict(shown or {}), answers=list(answers))

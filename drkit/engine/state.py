@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from drkit.model.events import Copied, LeaseChanged, Ordered
+from drkit.model.events import LeaseChanged, Ordered
 from drkit.model.plan import Plan, PlanStep
 from drkit.model.values import Json
 
@@ -74,7 +74,7 @@ Purpose = Literal["gate", "override-fence", "done", "uncopied", "changed", "step
 class Ask:
     """A question to people: who may answer, how many different persons must, and what exactly they are shown."""
 
-    purpose: str
+    purpose: Purpose
     role: str | None = None
     """Role the answer must be given in; None: any person."""
     approvals: int = 1
@@ -222,15 +222,12 @@ class RunState:
         self.step_by_step = False
         self.lease: LeaseChanged | None = None
         self.fencing_token = 0
-        self.copied_upto = 0
-        self.copy_error: Copied | None = None
         self.resumed = 0
         self.point_of_no_return: str | None = None
         """The first irreversible step whose intent is journaled."""
         self.overrides: list[dict[str, Json]] = []
         """Fences passed without being observed: step, persons, stated loss."""
         self.notes: list[dict[str, Json]] = []
-        self.readings: list[dict[str, Json]] = []
         self.heals: list[StepState] = []
         """The steps that heal what others of this run inject."""
         # Counted by the fold, so that no question about the whole costs more than a look.

@@ -28,7 +28,6 @@ from drkit.plan.surroundings import Surroundings
 from drkit.plan.yaml import Document, Where, get
 
 LATER = "steps"
-_NOW = ("params", "source", "target", "mode", "environment")
 
 
 @dataclass

@@ -114,6 +114,7 @@ def took_s(writer: subprocess.Popen[str], *, again: bool = True) -> float:
     assert writer.stdin is not None and writer.stdout is not None
     if again:
         print(file=writer.stdin, flush=True)
+    assert select.select([writer.stdout], [], [], 10)[0], "it does not go on"
     return float(writer.stdout.readline())
 
 
@@ -132,21 +133,21 @@ def test_who_is_frozen_does_nothing_and_goes_on_afterwards(writer: subprocess.Po
     with Freezer(drilled(writer).runner) as freezer, freezer.frozen():
         print(file=writer.stdin, flush=True)
         assert not select.select([writer.stdout], [], [], 0.3)[0]
-    assert float(writer.stdout.readline()) >= 0
+    took_s(writer, again=False)
 
 
 def test_who_was_only_to_be_frozen_never_was(writer: subprocess.Popen[str]) -> None:
     took_s(writer, again=False)
     with Freezer(drilled(writer).runner):
-        assert took_s(writer) >= 0
-    assert took_s(writer) >= 0
+        took_s(writer)
+    took_s(writer)
 
 
 def test_who_is_frozen_goes_on_by_itself(writer: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freezing, "LEASE_S", 0.3)
     took_s(writer, again=False)
     with Freezer(drilled(writer).runner) as freezer, freezer.frozen():
-        assert took_s(writer) >= 0
+        took_s(writer)
 
 
 @needs_strace
