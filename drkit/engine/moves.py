@@ -232,7 +232,8 @@ class Moves(Board):
 
     def question(
         self, step: StepState, purpose: Purpose, why: str, *, shown: Mapping[str, Json] | None = None,
-        approvals: int = 1, timeout_s: float | None = None, answers: tuple[dict[str, Json], ...] = (), role: str | None = None,
+        approvals: int = 1, timeout_s: float | None = None, answers: tuple[dict[str, Json], ...] = (),
+        role: str | None = None,
     ) -> None:  # fmt: skip
         """Put a question that no gate of the runbook asks."""
         step.ask = Ask(purpose, role, approvals, timeout_s, shown=dict(shown or {}), answers=list(answers))
