@@ -27,7 +27,7 @@ lint: setup
 
 # Two at a time, a file of tests in one hand: most of them wait for real parts.
 test: lint
-	$(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadfile --no-loadscope-reorder
 
 # Among them: faults on a virtual machine with systemd, which only root can make. The last line alone is some 450 real
 # drills, each in a sandbox of its own: ten to twenty hours on one machine. Spread them over N of them with PART=1/N,

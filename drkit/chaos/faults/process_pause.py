@@ -22,16 +22,18 @@ async def processes(ctx: Context, p: Service) -> Processes:
 @host_fault("host.process-pause", observe=processes)
 def pause(p: Pause) -> Recipe:
     """Stop (SIGSTOP) every process of a service; it hangs, and whoever waits for it waits."""
-    # Whom to wake is known before anybody is stopped; what is forked meanwhile is found in the next round.
+    # Whom to wake is known before anybody is stopped; what is forked meanwhile is found in the next round. Who waits
+    # for a disk or for its turn stops only when it gets it.
     stop = """leader=$(leader_of "$service")
 [ -n "$leader" ] || { echo "$service does not run"; exit 1; }
 keeper=$(keeper_of "$service")
 echo "$keeper" >"$FAULT/keeper" && echo "$leader" >"$FAULT/leader" || exit 1
-for round in 1 2 3 4 5 6 7 8 9; do
+for pause in 0 0 0 0 0 .1 .1 .1 .2 .2 .2 .5 .5 .5 .5; do
   members "$leader" "$keeper" | while read -r pid born state rest; do
     [ "$state" = T ] || kill -STOP "$pid" 2>/dev/null
   done
   members "$leader" "$keeper" | grep -qv ' T ' || exit 0
+  sleep "$pause"
 done
 echo "$service does not stop"; exit 1"""
     go_on = """[ -f "$FAULT/leader" ] || exit 0
