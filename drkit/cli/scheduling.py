@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from drkit.cli import environment as environments
@@ -188,8 +188,8 @@ def _folder(run: str) -> RunFolder:
 def forever(scene: Scene, scheduler: Scheduler) -> Exit:
     """Decide and start what is due until a signal comes; which one it was."""
     said: str | None = None
-    with _signals() as stopped:
-        while not stopped.number:
+    with _signals() as received:
+        while True:
             try:
                 scene.read()
             except (FileError, UsageError) as error:
@@ -201,8 +201,9 @@ def forever(scene: Scene, scheduler: Scheduler) -> Exit:
                 if said != error.message:
                     scene.settings.say.warn(f"{error.message}. Nothing is started until it answers.")
                 said = error.message
-            stopped.event.wait(BUSY_S if scheduler.waiting(scene.tables) else _pause(scene.tables))
-    return Exit.SIGTERM if stopped.number == signal.SIGTERM else Exit.SIGINT
+            with suppress(Empty):
+                number = received.get(timeout=BUSY_S if scheduler.waiting(scene.tables) else _pause(scene.tables))
+                return Exit.SIGTERM if number == signal.SIGTERM else Exit.SIGINT
 
 
 def once(scene: Scene, scheduler: Scheduler, starter: Starter) -> Exit:
@@ -228,26 +229,18 @@ def _pause(tables: list[Timetable]) -> float:
     return max(0.0, min(soon, default=now + IDLE_S) - now)
 
 
-@dataclass
-class _Stopped:
-    event: threading.Event = field(default_factory=threading.Event)
-    number: int = 0
-
-
 @contextmanager
-def _signals() -> Iterator[_Stopped]:
-    """SIGINT and SIGTERM end the loop between two decisions, never inside one."""
-    stopped = _Stopped()
+def _signals() -> Iterator[SimpleQueue[int]]:
+    """SIGINT and SIGTERM end the loop between two decisions, never inside one.
 
-    def stop(number: int, frame: object) -> None:
-        stopped.number = number
-        stopped.event.set()
-
+    Of the things that can be waited for, this queue is the one that a handler may fill while its own thread waits.
+    """
+    received: SimpleQueue[int] = SimpleQueue()
     before: dict[signal.Signals, Callable[[int, Any], Any] | int | None] = {}
-    for received in (signal.SIGINT, signal.SIGTERM):
-        before[received] = signal.signal(received, stop)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        before[one] = signal.signal(one, lambda number, frame: received.put(number))
     try:
-        yield stopped
+        yield received
     finally:
-        for received, handler in before.items():
-            signal.signal(received, handler)
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -7,7 +7,6 @@ event is a line. Killing the viewer, closing its terminal or filling its pipe do
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +44,6 @@ class Viewer:
         self.wait = wait
         self.after = after
         self._interrupts = 0
-        self._wake = threading.Event()
         self._still_since: float | None = None
         self._drawn = 0.0
         self._changed = True
@@ -83,8 +81,7 @@ class Viewer:
                         saying.tell(self.settings, row, self.seen.state)
                 yield len(rows)
                 if not rows:
-                    self._wake.wait(POLL_S)
-                    self._wake.clear()
+                    time.sleep(POLL_S)  # a signal's handler only counts: it may not touch a lock that we wait with
 
     @property
     def _begun(self) -> bool:
@@ -190,7 +187,6 @@ class Viewer:
     def _ctrl_c(self) -> Iterator[None]:
         def pressed(number: int, frame: FrameType | None) -> None:
             self._interrupts += 1
-            self._wake.set()
 
         before = signal.signal(signal.SIGINT, pressed)
         try:

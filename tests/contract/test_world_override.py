@@ -146,6 +146,7 @@ async def test_two_persons_and_nobody_less_make_the_target_the_writer_without_a_
     assert (lease["epoch"], lease["override"]) == (2, TOKEN)
     status = await until_async(lambda: world.agent(TARGET), lambda s: not s["lease"]["by_override"], within_s=5)
     assert (status["override"], status["role"]) == (None, "primary")
+    await world.supervisor.restart(f"agent-{SOURCE}")  # if the kernel had to stop it, at the end of its term
     refused = await world.agent(SOURCE, "/rejoin", {"as": "writer"})
     status = await until_async(lambda: world.agent(SOURCE), lambda s: s["role"] == "stopped", within_s=5)
     assert status["fenced"]["reason"] == "no writer's lease: superseded", refused

@@ -370,11 +370,10 @@ def main() -> None:
     server = Server((config["host"], int(config["port"])), handler)
     threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()
     print(f"order-app {config['name']} at {config['host']}:{server.server_port}", file=sys.stderr, flush=True)
-    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    while not stop.wait(3600):
-        pass
+        signal.signal(number, lambda *_: sys.exit(0))
+    while True:
+        signal.pause()
 
 
 if __name__ == "__main__":
