@@ -7,16 +7,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 #: Real parts first: what takes longest is then not left over to one of those who share the tests.
 FIRST = ("drills", "contract", "cli")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In the order of their folders, files as they were."""
+    """In the order of their folders, files as they were; before all, those that look at one drill together."""
     tests = Path(__file__).parent
     place = {folder: number for number, folder in enumerate(FIRST)}
-    items.sort(key=lambda item: place.get(item.path.relative_to(tests).parts[0], len(FIRST)))
+
+    def order(item: pytest.Item) -> int:
+        together = "struck" in getattr(item, "fixturenames", ())
+        return -1 if together else place.get(item.path.relative_to(tests).parts[0], len(FIRST))
+
+    items.sort(key=order)
+
+
+class Hands(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Who carries out what: a file is in one hand, and so are all drills, since several files look at one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "drills" if "drills" in Path(file).parts else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Hands:
+    """Instead of what `--dist` names."""
+    return Hands(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import anyio
@@ -14,7 +13,7 @@ from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import StepFailed, Unobservable
 from drkit.measure.journeys import UsersNow, journeys, users_now
-from drkit.measure.readings import boottime, tail
+from drkit.measure.readings import CURRENT, announced, boottime, tail
 from drkit.model.measurements import Journey
 from drkit.model.observation import Observation
 from drkit.model.params import Params, SiteName
@@ -59,11 +58,11 @@ async def recent_journeys(ctx: Context, over_s: float) -> list[Journey]:
 async def _probe_file(ctx: Context) -> Path:
     if ctx.environment.prober is None:
         raise Unobservable("This environment has no prober.")
-    current = Path(ctx.environment.prober.folder) / "current.json"
+    folder = Path(ctx.environment.prober.folder)
     try:
-        return Path(json.loads(await anyio.Path(current).read_text(encoding="utf-8"))["files"]["probes"])
+        return (await anyio.to_thread.run_sync(announced, folder))["probes"]
     except (OSError, ValueError, KeyError) as error:
-        raise Unobservable(f"No prober is running: {current} does not say where its readings are.") from error
+        raise Unobservable(f"No prober is running: {folder / CURRENT} does not say where its readings are.") from error
 
 
 @probe("measure.users", side="neither")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from drkit.actions.together import together
 from drkit.catalog import probe
 from drkit.context import Context
 from drkit.errors import Unobservable
-from drkit.measure.readings import tail
+from drkit.measure.readings import announced, tail
 from drkit.model.observation import Observation
 from drkit.model.params import Params
 from drkit.providers.postgres import Postgres
@@ -118,8 +117,7 @@ def _last_acknowledged(ctx: Context) -> tuple[int, datetime] | None:
     if prober is None:
         return None
     try:
-        current = json.loads((Path(prober.folder) / "current.json").read_text(encoding="utf-8"))
-        ledger = Path(current["files"]["canary"])
+        ledger = announced(Path(prober.folder))["canary"]
         writes = [record for record in tail(ledger, bytes_max=1 << 22) if record.get("outcome") == "acknowledged"]
     except (OSError, ValueError, KeyError) as error:
         raise Unobservable(f"The canary ledger cannot be read: {error}.") from error

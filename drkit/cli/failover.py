@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from drkit.cli.planning import Planned
     from drkit.engine.runs import Request, Start
-    from drkit.model.plan import PlanStep
 
 PANEL = "Recover"
 
@@ -87,8 +87,9 @@ def failover(
         raise UsageError("which region is to be activated?", hint="add --region REGION", code="E0212")
     accepted_s = None if accept_data_loss is None else duration(accept_data_loss, "--accept-data-loss")
     asked = Asked(
-        "failover", confirm, despite_evidence, step, until, tuple(skip or ()), reason, incident, ic, detach,
-        foreground, accepted_s, rehearse,
+        kind="failover", confirm=confirm, step=step, until=until, skip=tuple(skip or ()), reason=reason, detach=detach,
+        foreground=foreground, despite=despite_evidence, incident=incident, commander=ic, accepted_loss_s=accepted_s,
+        rehearse=rehearse,
     )  # fmt: skip
 
     def planned() -> Planned:
@@ -132,7 +133,10 @@ def run(
     from drkit.cli import environment as environments
 
     settings: Settings = ctx.obj
-    asked = Asked("run", confirm, None, step, until, tuple(skip or ()), reason, None, None, detach, foreground, None)
+    asked = Asked(
+        kind="run", confirm=confirm, step=step, until=until, skip=tuple(skip or ()), reason=reason, detach=detach,
+        foreground=foreground,
+    )  # fmt: skip
 
     def planned() -> Planned:
         target = region or environments.load(settings).regions[-1]
@@ -148,42 +152,46 @@ def run(
     raise typer.Exit(start(settings, planned, asked, dry_run=dry_run))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What the command line says beside the plan."""
 
-    def __init__(
-        self, kind: str, confirm: str | None, despite: str | None, step: bool, until: str | None,
-        skip: tuple[str, ...], reason: str | None, incident: str | None, commander: str | None, detach: bool,
-        foreground: bool, accepted_loss_s: float | None, rehearse: bool = False,
-    ) -> None:  # fmt: skip
-        self.kind, self.confirm, self.despite = kind, confirm, despite
-        self.step, self.until, self.skip, self.reason = step, until, skip, reason
-        self.incident, self.commander = incident, commander
-        self.detach, self.foreground = detach, foreground
-        self.accepted_loss_s = accepted_loss_s
-        self.rehearse = rehearse
+    kind: str
+    confirm: str | None
+    step: bool
+    until: str | None
+    skip: tuple[str, ...]
+    reason: str | None
+    detach: bool
+    foreground: bool
+    despite: str | None = None
+    incident: str | None = None
+    commander: str | None = None
+    accepted_loss_s: float | None = None
+    rehearse: bool = False
 
 
 def start(settings: Settings, planner: Callable[[], Planned], asked: Asked, *, dry_run: bool) -> int:
     """Plan, ask, begin, watch; the exit code."""
-    from drkit.cli import launch, taking_over
+    from drkit.cli import gating, launch, taking_over
 
     if dry_run:
         planned = planner()
-        _steps_exist(planned, asked)
+        gating.check_steps(planned.plan, asked.until, asked.skip, asked.reason)
         _dry(settings, planned)
         return 0
     with launch.waiting(foreground=asked.foreground) as waiting:
         planned = planner()
-        _steps_exist(planned, asked)
-        _may_rehearse(planned, asked)
+        gating.check_steps(planned.plan, asked.until, asked.skip, asked.reason)
+        if asked.rehearse:
+            gating.check_rehearsal(planned.plan)
         if settings.output == "text":
             settings.say.note(plans.head(planned.plan), style="bold")
             _brief(settings, planned)
         planned.check_outlived()
-        accepted_s = _loss(planned, asked)
+        gating.check_loss(planned, asked.accepted_loss_s)
         confirmed = _confirm(settings, planned, asked)
-        request = _request(planned, asked, waiting.folder.id, confirmed, accepted_s)
+        request = _request(planned, asked, waiting.folder.id, confirmed)
         drill = taking_over.drill_in_the_way(request)
         settings.say.note(f"Starting run {waiting.folder.id}.")
         waiting.begin(request, _start(planned, asked, request))
@@ -232,98 +240,7 @@ def _confirm(settings: Settings, planned: Planned, asked: Asked) -> str:
     return confirmed
 
 
-def _loss(planned: Planned, asked: Asked) -> float | None:
-    """The loss to expect must be within the objective, or accepted by name. Refused otherwise; what was accepted."""
-    plan, evidence = planned.plan, planned.evidence
-    if evidence is None or plan.rpo_s is None or plan.mode == "graceful":
-        return asked.accepted_loss_s
-    expected = loss_seen(evidence.answers, _without_writes_s(planned))
-    if expected is None:
-        return asked.accepted_loss_s
-    name, value_s = expected
-    if value_s is not None and value_s <= plan.rpo_s:
-        return asked.accepted_loss_s
-    told = "unknown" if value_s is None else f"{value_s:.1f} s"
-    if asked.accepted_loss_s is None or (value_s is not None and asked.accepted_loss_s < value_s):
-        needed = "DURATION" if value_s is None else f"{int(value_s) + 1}s"
-        raise Refused(
-            f"the data loss to expect is {told} ({name}); the objective is {plan.rpo_s:g} s",
-            hint=f"accept it: --accept-data-loss {needed}", code="E0315",
-        )  # fmt: skip
-    return asked.accepted_loss_s
-
-
-def _without_writes_s(planned: Planned) -> float:
-    """For how long nobody could write, as users' probes saw it; 0 if somebody can, or nobody looks."""
-    from drkit.cli.measuring import users
-
-    seen = users(planned.environment)
-    return 0.0 if seen is None or seen.writes_ok or seen.success_rate > 0 else seen.failing_for_s
-
-
-def loss_seen(answers: dict[str, Any], without_writes_s: float) -> tuple[str, float | None] | None:
-    """The first probe that saw how many seconds of writes would be lost, and how many (None: unknown).
-
-    `loss_s` says so itself. `canary_age_s` grows on when nobody can write any more: it counts until then. None if no
-    probe of the runbook measures either.
-    """
-    from drkit.measure.loss import expected_loss
-
-    for name, answer in answers.items():
-        if not isinstance(answer, dict):
-            continue
-        if "loss_s" in answer:
-            return name, None if answer["loss_s"] is None else float(answer["loss_s"])
-        if "canary_age_s" in answer:
-            age_s = answer["canary_age_s"]
-            seen_s = None if age_s is None else -float(age_s)
-            return name, expected_loss(0.0, seen_s, writers_stopped_s=-without_writes_s)
-    return None
-
-
-def _steps_exist(planned: Planned, asked: Asked) -> None:
-    """Names on the line must be steps; a fence or an approval is never left out."""
-    from drkit.cli.closest import meant
-
-    known = {step.id: step for step in planned.plan.steps}
-    for name in filter(None, (asked.until, *asked.skip)):
-        if name not in known:
-            _not_yet(name, known)
-            raise UsageError(f'{planned.plan.runbook} has no step "{name}"{meant(name, known)}', code="E0218")
-    for name in asked.skip:
-        if not asked.reason:
-            raise UsageError(f"--skip {name} needs a reason", hint='add --reason "..."', code="E0219")
-        if known[name].kind == "when":
-            whole = name.rpartition("/")[0]
-            raise Refused(f"{name} decides whether {whole} is needed", hint=f"--skip {whole}", code="E0316")
-        for part in (step for step in known.values() if step.id == name or step.id.startswith(f"{name}/")):
-            if part.fences:
-                raise Refused(f"{part.id} is a fence: it is never left out", hint="drkit help fencing", code="E0316")
-            if part.kind == "gate":
-                raise Refused(f"{part.id} is an approval: it is answered, not left out", hint="drkit help approvals")
-
-
-def _not_yet(name: str, known: dict[str, PlanStep]) -> None:
-    """UsageError for what will be done for an entry of a list that only the run will know."""
-    lists = [step for step in known.values() if step.join is not None and step.join.over is not None]
-    for step in lists:
-        if name.startswith(f"{step.id}/"):
-            raise UsageError(
-                f"what {step.id} is done for is known only when {', '.join(step.needs) or 'the run'} has ended",
-                hint=f"name {step.id} as a whole, or order it then: drkit skip RUN {step.id}/ENTRY", code="E0218",
-            )  # fmt: skip
-
-
-def _may_rehearse(planned: Planned, asked: Asked) -> None:
-    """Approvals are answered by themselves only where nobody can be hurt."""
-    if asked.rehearse and planned.plan.environment_kind != "sandbox":
-        raise Refused(
-            f"{planned.plan.environment} is not a sandbox: its approvals are given by people",
-            hint="drkit drill run SCENARIO --env sandbox", code="E0317",
-        )  # fmt: skip
-
-
-def _request(planned: Planned, asked: Asked, run: str, confirmed: str, accepted_s: float | None) -> Request:
+def _request(planned: Planned, asked: Asked, run: str, confirmed: str) -> Request:
     from drkit.cli.ordering import me
     from drkit.engine.runs import Request
 
@@ -332,8 +249,9 @@ def _request(planned: Planned, asked: Asked, run: str, confirmed: str, accepted_
         incident = f"{incident or 'incident'} (IC {asked.commander})"
     return Request(
         run=run, kind=asked.kind, plan=planned.plan, environment=planned.environment, by=me(planned.environment),
-        wall=time.time(), confirmed=confirmed, accepted_loss_s=accepted_s, incident=incident, project=str(Path.cwd()),
-        drill=asked.rehearse, policy={"name": "rehearsal", "*": "approve"} if asked.rehearse else None,
+        wall=time.time(), confirmed=confirmed, accepted_loss_s=asked.accepted_loss_s, incident=incident,
+        project=str(Path.cwd()), drill=asked.rehearse,
+        policy={"name": "rehearsal", "*": "approve"} if asked.rehearse else None,
     )  # fmt: skip
 
 

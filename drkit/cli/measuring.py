@@ -116,18 +116,12 @@ class Readings:
 def users(environment: Environment, *, over_s: float = 5.0) -> UsersNow | None:
     """What users see right now, by the environment's prober; None if nobody looks."""
     from drkit.measure.journeys import users_now
+    from drkit.measure.readings import announced
 
     prober = environment.prober
     if prober is None:
         return None
     try:
-        return users_now(_probes(Path(prober.folder)), over_s=over_s, objective=prober.objective)
+        return users_now(announced(Path(prober.folder))["probes"], over_s=over_s, objective=prober.objective)
     except (Unobservable, OSError, ValueError, KeyError):
         return None  # a figure that cannot be had is not shown; the report says why
-
-
-def _probes(folder: Path) -> Path:
-    import json
-
-    current = json.loads((folder / "current.json").read_text(encoding="utf-8"))
-    return Path(current["files"]["probes"])

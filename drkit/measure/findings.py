@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,14 +48,14 @@ def attach(environment: Environment) -> Attached:
         return Attached(reasons=("the environment has no prober",))
     folder = Path(environment.prober.folder)
     try:
-        current = json.loads((folder / "current.json").read_text(encoding="utf-8"))
+        files = readings.announced(folder)
     except FileNotFoundError:
-        return Attached(reasons=(f"no prober has run: {folder / 'current.json'} is not there",))
+        return Attached(reasons=(f"no prober has run: {folder / readings.CURRENT} is not there",))
     found: dict[str, ReadingsRef] = {}
     reasons: list[str] = []
-    for kind, path in current["files"].items():
+    for kind, path in files.items():
         try:
-            ref = readings.head(Path(path))
+            ref = readings.head(path)
         except JournalError as error:
             reasons.append(str(error))
             continue

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drkit.errors import DrkitError
 from drkit.measure.canary import Canary, CanaryConfig, first_number
-from drkit.measure.readings import SYNC_EVERY_S, ReadingsWriter, boottime
+from drkit.measure.readings import CURRENT, SYNC_EVERY_S, ReadingsWriter, boottime
 from drkit.measure.users import Answer, JourneyFailed, Kind, Resolver, User
 from drkit.model.environment import Address
 from drkit.model.measurements import ReadingsKind
@@ -184,7 +184,7 @@ class Prober:
             "schema": SCHEMA, "id": self.id, "pid": os.getpid(), "started_at": utc(time.time()), "t": boottime(),
             "files": where,
         }  # fmt: skip
-        path = self.config.folder / "current.json"
+        path = self.config.folder / CURRENT
         new = path.with_name(f".current-{self.id}.json")
         new.write_text(json.dumps(current), encoding="utf-8")
         new.replace(path)

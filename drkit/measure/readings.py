@@ -24,6 +24,8 @@ from drkit.model.values import Json, utc
 
 SCHEMA: Final = "drkit.readings/1"
 SYNC_EVERY_S: Final = 0.25
+#: In the folder of a prober: which files it writes now.
+CURRENT: Final = "current.json"
 _LINE_BYTES_MAX: Final = 1 << 16
 
 
@@ -209,6 +211,15 @@ def ref(readings: Readings) -> ReadingsRef:
         started_at=readings.header["at"],
         summary=_summary(readings),
     )
+
+
+def announced(folder: Path) -> dict[str, Path]:
+    """The readings files that a prober writes now, by kind, as its folder says. FileNotFoundError: none has run.
+
+    Any other OSError, ValueError or KeyError: the folder does not say it.
+    """
+    current = json.loads((folder / CURRENT).read_text(encoding="utf-8"))
+    return {kind: Path(path) for kind, path in current["files"].items()}
 
 
 def tail(path: Path, *, bytes_max: int = 1 << 18) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from drkit.cli.asking import confirmed, despite
 from drkit.cli.closest import closest
 from drkit.cli.doctor import needed_in
 from drkit.cli.evidence import Evidence, judge
-from drkit.cli.failover import loss_seen
+from drkit.cli.gating import loss_seen
 from drkit.cli.screen import Line, fitting, header, lines, next_words
 from drkit.cli.settings import Settings
 from drkit.engine.fold import Run
