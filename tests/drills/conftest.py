@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 from worlds import Drill, Struck, world
 
-_worlds, _struck = ExitStack(), list[Struck]()
+_worlds = ExitStack()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def struck() -> Struck:
     """The drill of region-loss at a one-way delay of 200 ms: slow enough that asynchronous loss must show."""
-    if not _struck:
-        _struck.append(_worlds.enter_context(_one_drill()))
-    return _struck[0]
+    made = _worlds.enter_context(world())
+    seat = made.seat()
+    said = seat.drkit("drill", "run", "region-loss", "--env", "sandbox", "--set", "link_delay=200ms")
+    run = seat.expect(0, "runs", "-o", "json", "--query", "[-1].run").stdout.strip().strip('"')
+    return Struck(made, Drill(seat, run), said)
 
 
-@contextmanager
-def _one_drill() -> Iterator[Struck]:
-    with world() as made:
-        seat = made.seat()
-        said = seat.drkit("drill", "run", "region-loss", "--env", "sandbox", "--set", "link_delay=200ms")
-        run = seat.expect(0, "runs", "-o", "json", "--query", "[-1].run").stdout.strip().strip('"')
-        yield Struck(made, Drill(seat, run), said)
-
-
+@pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
     """It goes down after the last test that asks it: its users and probers would compute beside all that follows."""
     if nextitem is None or "struck" not in getattr(nextitem, "fixturenames", ()):
-        _struck.clear()
         _worlds.close()
