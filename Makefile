@@ -25,9 +25,9 @@ lint: setup
 	$(BIN)/mypy tests/drills/conftest.py
 	$(BIN)/lint-imports
 
-# Two at a time, a file of tests in one hand: most of them wait for real parts.
+# Two at a time: most of them wait for real parts. Which are in one hand is in tests/conftest.py.
 test: lint
-	$(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not soak' -n 2 --no-loadscope-reorder
 
 # Among them: faults on a virtual machine with systemd, which only root can make. The last line alone is some 450 real
 # drills, each in a sandbox of its own: ten to twenty hours on one machine. Spread them over N of them with PART=1/N,

@@ -7,6 +7,7 @@ door. Functions are synchronous and raise DrkitError with what the binary said.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -242,14 +243,19 @@ def control_data(server: Server) -> dict[str, str]:
 
 
 def remove_leftover_memory(data: Path) -> bool:
-    """After a SIGKILL: remove the System V segment that postmaster.pid names, if it is still that server's."""
+    """After a SIGKILL: remove the System V segment of the server that postmaster.pid names; False if there is none.
+
+    PostgreSQL makes it under the number of the data folder's inode, or the next one that is free, and writes it down
+    only then: of a server that was killed in between, the inode tells.
+    """
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         creator = abs(int(lines[0]))  # initdb's servers, which have no postmaster, write theirs negative
-        key, segment = (int(field) for field in lines[6].split())
+        noted = lines[6].split() if len(lines) > 6 else []
+        key = int(noted[0]) if noted else ctypes.c_int(data.stat().st_ino).value
     except (OSError, IndexError, ValueError):
         return False  # stopped cleanly, or killed before it had one
-    return remove_shared_memory(key, segment, creator)
+    return remove_shared_memory(key, creator)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -164,13 +164,13 @@ def become_subreaper() -> None:
         raise DrkitError(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}")
 
 
-def remove_shared_memory(key: int, segment: int, creator: int) -> bool:
+def remove_shared_memory(key: int, creator: int) -> bool:
     """Remove the System V segment that `creator` (a pid) made under this key; False if it is gone already.
 
-    Ids are handed out again, so the three must agree with what the kernel lists.
+    Pids are handed out again, so both must agree with what the kernel lists.
     """
     for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
         fields = line.split()
-        if (int(fields[0]), int(fields[1]), int(fields[4])) == (key, segment, creator):
-            return bool(_libc.shmctl(segment, _IPC_RMID, None) == 0)
+        if (int(fields[0]), int(fields[4])) == (key, creator):
+            return bool(_libc.shmctl(int(fields[1]), _IPC_RMID, None) == 0)
     return False

@@ -137,7 +137,9 @@ def test_a_breach_heals_at_once_and_shrink_finds_which_fault_it_was(chaos: Lab, 
     assert chaos.drkit("chaos", "run", "two", "--confirm", "lab").returncode == 1
     rows = journal(chaos)
     failed = status(chaos)["run"]
-    (stopped,) = (row for row in rows if row["fact"].get("verb") == "abort")
+    aborts = [row for row in rows if row["fact"].get("verb") == "abort"]
+    assert len(aborts) == 1, [row["fact"] for row in rows if row["fact"]["kind"] not in ("run.opened", "lease.changed")]
+    (stopped,) = aborts
     assert stopped["fact"]["by"]["how"] == "stop_when" and "probes.second.stopped" in stopped["fact"]["reason"]
     # What heals waits for nothing but its fault's own end of being injected: neither for its hold nor for a timer.
     cause = next(row for row in rows if ("prepare", "heal-hang-app-2") in wanted(row))

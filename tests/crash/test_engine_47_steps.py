@@ -74,8 +74,11 @@ def die_writing(backend: str, moments: Iterable[int], durable: bool) -> int:
     """Die at each of these writes, or until there are no more; how often it died."""
     died = 0
     for moment in moments:
-        dead = engine(Uneven(), DyingStore(dies_at=moment, durable=durable))
+        store = DyingStore(dies_at=moment, durable=durable)
+        dead = engine(Uneven(), store)
         if not killed(backend, lambda dead=dead: dead.start(policy=POLICY)):  # type: ignore[misc]
+            assert store.appends < moment, "it came to that write, and did not die"
+            converged(dead)
             break
         died += 1
         converged(finish(backend, dead))

@@ -90,4 +90,4 @@ def test_descent_is_transitive_and_survives_cycles_of_nothing() -> None:
 
 
 def test_shared_memory_of_somebody_else_is_not_removed() -> None:
-    assert remove_shared_memory(key=1, segment=999_999, creator=1) is False
+    assert remove_shared_memory(key=1, creator=1) is False

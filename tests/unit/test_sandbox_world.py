@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +97,25 @@ def test_leftover_memory_is_read_from_postmaster_pid_and_torn_files_are_no_error
     assert postgres.remove_leftover_memory(tmp_path) is False
     (tmp_path / "postmaster.pid").write_text("123\n/data\n0\n5432\n/run\n*\n  999 888777\nready\n")
     assert postgres.remove_leftover_memory(tmp_path) is False, "no such segment"
+
+
+MAKES = """
+import ctypes, sys
+assert ctypes.CDLL(None).shmget(int(sys.argv[1]), 56, 0o3600) >= 0  # IPC_CREAT | IPC_EXCL, for the owner alone
+"""
+
+
+@pytest.mark.parametrize("noted", [False, True])
+def test_memory_of_a_dead_server_is_removed_also_if_it_was_not_written_down_yet(tmp_path: Path, noted: bool) -> None:
+    key = tmp_path.stat().st_ino % 2**31
+    if noted:
+        key ^= 1 << 30
+    with subprocess.Popen([sys.executable, "-c", MAKES, str(key)]) as server:
+        assert server.wait() == 0
+    written = f"*\n {key} 888777\nready\n" if noted else ""
+    (tmp_path / "postmaster.pid").write_text(f"-{server.pid}\n/data\n0\n5432\n/run\n{written}")
+    assert postgres.remove_leftover_memory(tmp_path) is True
+    assert postgres.remove_leftover_memory(tmp_path) is False, "it is gone"
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,10 @@ def test_who_was_only_to_be_frozen_never_was(writer: subprocess.Popen[str]) -> N
 def test_who_is_frozen_goes_on_by_itself(writer: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freezing, "LEASE_S", 0.3)
     took_s(writer, again=False)
+    began = time.monotonic()
     with Freezer(drilled(writer).runner) as freezer, freezer.frozen():
         took_s(writer)
+        assert time.monotonic() - began >= freezing.LEASE_S, "it was never frozen"
 
 
 @needs_strace

@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ RETRY_S = 0.5
 
 
 class Worker:
-    """One runner; `stop` ends it within its present statement."""
+    """One runner; `stopped` ends it within its present statement."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
-        self.stop = threading.Event()
+        self.stopped = False
         self._status: dict[str, Any] = {
             "state": "waiting",
             "pid": os.getpid(),
@@ -40,12 +39,12 @@ class Worker:
 
     def run(self) -> None:
         """Work whenever the lock can be had, until stopped."""
-        while not self.stop.is_set():
+        while not self.stopped:
             try:
                 self._work()
             except (psycopg.Error, OSError) as error:
                 self._say(state="failing", reason=str(error).strip().splitlines()[0])
-                self.stop.wait(RETRY_S)
+                self._pause(RETRY_S)
         self._say(state="stopped", reason="told to stop")
 
     def _work(self) -> None:
@@ -57,15 +56,21 @@ class Worker:
             application_name=f"batch {self.config['name']}",
             options="-c statement_timeout=4000",
         ) as connection:
-            while not self.stop.is_set() and not self._locked(connection):
+            while not self.stopped and not self._locked(connection):
                 self._say(state="waiting", reason="another runner holds the lock")
-                self.stop.wait(RETRY_S)
-            while not self.stop.is_set():
+                self._pause(RETRY_S)
+            while not self.stopped:
                 connection.execute(
                     "INSERT INTO batch_runs (runner, site) VALUES (%s, %s)", (self.config["name"], self.config["site"])
                 )
                 self._say(state="running", reason=None, runs=self._status["runs"] + 1, last_run_at=_now())
-                self.stop.wait(self.config.get("interval_s", 1.0))
+                self._pause(self.config.get("interval_s", 1.0))
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep so long, or until told to stop; a signal's handler may not touch a lock that its thread waits with."""
+        deadline = time.monotonic() + seconds
+        while not self.stopped and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _locked(self, connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
         row = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (self.config["lock"],)).fetchone()
@@ -86,8 +91,12 @@ def _now() -> str:
 def main() -> None:
     """Run until SIGTERM."""
     worker = Worker(json.loads(Path(sys.argv[1]).read_text()))
+
+    def stop(number: int, frame: object) -> None:
+        worker.stopped = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop.set())
+        signal.signal(number, stop)
     worker.run()
 
 
