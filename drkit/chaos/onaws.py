@@ -255,7 +255,7 @@ async def healed(
     What is somebody else's by now is left alone; so is what the lease has undone already, unless it was `late`:
     injected when the lease was over, and perhaps not seen yet.
     """
-    key, by = fault_key(entry.name, p), "its lease"
+    key, by = fault_key(entry.name, p), "lease"
     armed, now = await schedules(ctx, p.site, f"{PREFIX}{key}.")
     seen = await entry.observe(ctx, p) if armed else None
     for one in armed:

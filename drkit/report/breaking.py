@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast
 
 from drkit.model.events import Deviated, Failed, FaultChanged, Ordered, Row
 from drkit.model.values import utc
@@ -12,7 +13,7 @@ from drkit.report.people import named
 
 
 def faults(run: RunLike, rows: Sequence[Row]) -> Iterable[ReportFault]:
-    """From the steps that inject and heal; who reverted is what the target said."""
+    """From the steps that inject and heal; who reverted is what the target said, or follows from its lease."""
     heals = _heals(run)
     told = {(f.id, f.state): (f, row.at) for row in rows if isinstance(f := row.fact, FaultChanged)}
     never = never_injected(run, rows)
@@ -22,17 +23,31 @@ def faults(run: RunLike, rows: Sequence[Row]) -> Iterable[ReportFault]:
         heal = heals.get(step.plan.id)
         healed = heal is not None and str(heal.status) == "done" and step.plan.id not in never
         fact, at = told.get((step.plan.id, "healed"), (None, None))
-        by = str(fact.detail.get("by", "drkit")) if fact is not None else "drkit"
+        armed, _ = told.get((step.plan.id, "armed"), (None, None))
         injected = str(step.status) == "done"
         yield ReportFault(
             id=step.plan.id,
             fault=step.plan.uses,
             injected_at=_at(run, step.started_t) if injected else None,  # before it can have had an effect
             reverted_at=_at(run, heal.finished_t) if heal is not None and healed else at,
-            reverted_by=(by if by in ("drkit", "lease", "sweep") else None) if healed or fact is not None else None,
+            reverted_by=_reverted_by(fact, armed, heal) if healed or fact is not None else None,
             verified_clean=_clean(step, healed or (step.plan.id, "clean") in told) if injected else None,
             simulated=step.plan.simulated,
         )
+
+
+def _reverted_by(
+    told: FaultChanged | None, armed: FaultChanged | None, heal: StepLike | None
+) -> Literal["drkit", "lease", "sweep"] | None:
+    """What the target said; where it said nothing, drkit if it was through before the lease was over; else unknown."""
+    by = told.detail.get("by") if told is not None else None
+    if by in ("drkit", "lease", "sweep"):
+        return cast(Literal["drkit", "lease", "sweep"], by)
+    left_s = armed.detail.get("left_s") if armed is not None else None
+    ended = _healed_t(heal)
+    if armed is None or ended is None or not isinstance(left_s, int | float):
+        return None
+    return "drkit" if ended < armed.t + left_s else None
 
 
 def never_injected(run: RunLike, rows: Sequence[Row]) -> frozenset[str]:

@@ -100,7 +100,7 @@ def build(rows: Sequence[Row], run: RunLike, findings: Findings) -> Story:
             step_story(run, run.steps[at.id], places.get(at.id), critical.path, _below(run, at, stand)) for at in order
         ),
         approvals=tuple(approvals(rows, run)),
-        moments=tuple(moments(rows, run, findings, report)),
+        moments=tuple(moments(rows, run, findings, report.faults)),
         shortened=plan.changed_parameters,
         anchor=f"event {copied} of {len(rows)}" if copied else None,
     )

@@ -141,6 +141,7 @@ class ReportFault(Part):
     injected_at: str | None
     reverted_at: str | None
     reverted_by: Literal["drkit", "lease", "sweep"] | None
+    """As the target said, or because its lease was not over yet; null: it is not reverted, or nobody saw by whom."""
     verified_clean: bool | None
     """Null: it was not injected, or nothing real was broken."""
     simulated: str | None

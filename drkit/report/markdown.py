@@ -42,8 +42,10 @@ def _lines(story: Story) -> Iterator[str]:
     )
     yield from _section("Who approved what", _approvals(story))
     if report.faults:
-        rows = ((f.id, f.fault, f.injected_at or "-", _reverted(f), _clean(f)) for f in report.faults)
-        yield from _section("Faults", _table(("id", "fault", "injected", "reverted", "verified clean"), rows))
+        rows = (
+            (f.id, f.fault, f.injected_at or "-", _reverted(f), f.reverted_by or "-", _clean(f)) for f in report.faults
+        )
+        yield from _section("Faults", _table(("id", "fault", "injected", "reverted", "by", "verified clean"), rows))
     if report.data_loss.lost_ids:
         ids = ", ".join(f"`{id}`" for id in report.data_loss.lost_ids)
         yield from _section(f"Lost writes ({count(len(report.data_loss.lost_ids), 'id')})", [ids])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 from drkit.model.events import (
     Answered,
@@ -24,16 +25,19 @@ from drkit.model.events import (
 )
 from drkit.model.measurements import Findings
 from drkit.report import breaking
-from drkit.report.contract import Report
+from drkit.report.contract import ReportFault
 from drkit.report.folded import RunLike
 from drkit.report.people import named
 from drkit.report.story import Moment, Tone
 from drkit.report.wording import count, instant, seconds
 
+_BY: Final = {"drkit": "by drkit", "lease": "by its lease", "sweep": "by a sweep"}
+_UNSEEN: Final = "nobody saw whether by drkit or by its lease"
 
-def moments(rows: Sequence[Row], run: RunLike, findings: Findings, report: Report) -> list[Moment]:
+
+def moments(rows: Sequence[Row], run: RunLike, findings: Findings, faults: Sequence[ReportFault]) -> list[Moment]:
     """In the order they happened. Steps appear only where they decide something; all of them are in the table."""
-    found = [*_of_users(findings), *_of_journal(rows, run), *_of_steps(run, breaking.never_injected(run, rows))]
+    found = [*_of_users(findings), *_of_journal(rows, run), *_of_steps(rows, run, faults)]
     return sorted(found, key=lambda moment: moment.at_s)
 
 
@@ -132,7 +136,9 @@ def _escalated(timer: str, run: RunLike, standing: Collection[str]) -> tuple[str
     return (rest[0], str(asked.get("role"))) if isinstance(asked, dict) else None
 
 
-def _of_steps(run: RunLike, never_injected: Collection[str]) -> Iterable[Moment]:
+def _of_steps(rows: Sequence[Row], run: RunLike, faults: Sequence[ReportFault]) -> Iterable[Moment]:
+    never_injected = breaking.never_injected(run, rows)
+    by = {fault.id: _BY[fault.reverted_by] for fault in faults if fault.reverted_by is not None}
     unobserved = {override.get("step") for override in run.overrides}
     for step in run.steps.values():
         if step.finished_t is None or str(step.status) not in ("done", "skipped"):
@@ -142,8 +148,8 @@ def _of_steps(run: RunLike, never_injected: Collection[str]) -> Iterable[Moment]
             yield Moment(run.wall(step.started_t), f"Fault injected: {plan.uses}", plan.id, "bad", "journal")
         elif plan.part == "heal" and plan.heals in never_injected:
             yield Moment(at_s, f"Nothing to heal: {plan.heals}", "it was never injected", "plain", "journal")
-        elif plan.part == "heal":
-            yield Moment(at_s, f"Fault healed: {plan.heals}", "by drkit", "plain", "journal")
+        elif plan.heals is not None:
+            yield Moment(at_s, f"Fault healed: {plan.heals}", by.get(plan.heals, _UNSEEN), "plain", "journal")
         elif plan.part == "detect":
             yield Moment(at_s, "Detected", plan.title, "plain", "journal")
         elif plan.id in unobserved:

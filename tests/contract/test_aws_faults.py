@@ -265,9 +265,7 @@ async def test_spent_leases_are_told_of_as_such_and_swept_without_touching_what_
     assert {call for _, _, call in world.aws.calls if not call.startswith(READS)} == {"delete_schedule"}
     assert world.schedules() == []
     assert {name: case.seen(world) for name, case in CASES.items()} == before
-    assert {(one.state, one.detail["by"]) for one in told} == {("healed", "its lease")} and len(told) == len(
-        found.spent
-    )
+    assert {(one.state, one.detail["by"]) for one in told} == {("healed", "lease")} and len(told) == len(found.spent)
     assert await faults(ctx, Nothing()) == Markers()
 
 

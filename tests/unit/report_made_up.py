@@ -22,6 +22,7 @@ from drkit.model.events import (
     Done,
     Fact,
     Failed,
+    FaultChanged,
     Finished,
     Opened,
     Prepared,
@@ -124,6 +125,9 @@ def facts_of(of: Plan, took: Mapping[str, float], *, stop_at: str | None = None)
                 facts.append(
                     Prepared(t=start + 0.02, step=step.id, attempt=1, params={"site": step.site}, before=before)
                 )
+            if step.part == "inject":
+                lease: dict[str, Json] = {"lease": "supervisor", "left_s": 300.0}
+                facts.append(FaultChanged(t=end, fault=step.uses, id=step.id, state="armed", detail=lease))
             if step.irreversible:
                 facts.append(Copied(t=start + 0.03, upto=0))
             if step.id == stop_at:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from engine_fakes import Folding, order, step
@@ -103,8 +103,37 @@ def test_what_was_never_injected_was_not_healed_either_though_its_heal_is_done(s
     assert (told.injected_at, told.reverted_at, told.reverted_by, told.verified_clean) == (None, None, None, None)
     stopped = abort(fold.state, rows)
     assert stopped is not None and (stopped.broken, stopped.healed_at) == (0, None)
-    told_at = [moment.what for moment in moments(rows, fold.state, Findings(), cast(Any, None))]
+    told_at = [moment.what for moment in moments(rows, fold.state, Findings(), [told])]
     assert "Nothing to heal: break" in told_at and not [what for what in told_at if "healed" in what]
+
+
+@pytest.mark.parametrize(
+    ("ended_t", "said", "by", "words"),
+    [
+        (29.9, None, "drkit", "by drkit"),  # nobody else could: its lease was not over
+        (30.1, None, None, "nobody saw whether by drkit or by its lease"),
+        (29.9, "lease", "lease", "by its lease"),  # the target counts on a clock of its own
+        (30.1, "drkit", "drkit", "by drkit"),
+    ],
+)
+def test_who_healed_is_what_the_target_said_or_follows_from_when_its_lease_ended(
+    ended_t: float, said: str | None, by: str | None, words: str
+) -> None:
+    fold, rows = drill()
+    fold.t = 10.0
+    fold.prepared("break")
+    take(fold, rows, e.FaultChanged(fault="f", id="break", state="armed", detail={"left_s": 20.0}))
+    fold.done("break")
+    fold.t = 28.0
+    fold.prepared("heal-break")
+    fold.t = ended_t
+    if said is not None:
+        take(fold, rows, e.FaultChanged(fault="f", id="break", state="healed", detail={"by": said}))
+    fold.done("heal-break")
+    (told,) = faults(fold.state, rows)
+    assert told.reverted_by == by
+    line = moments(rows, fold.state, Findings(), [told])
+    assert [moment.detail for moment in line if moment.what == "Fault healed: break"] == [words]
 
 
 @pytest.mark.parametrize("told_before", ["injected", "healed"])
@@ -116,7 +145,7 @@ def test_what_may_have_been_injected_before_it_was_turned_away_counts_as_healed(
     take(fold, rows, order("abort"))
     fold.whole("heal-break")
     (told,) = faults(fold.state, rows)
-    assert told.reverted_at is not None and told.reverted_by == "drkit"
+    assert told.reverted_at is not None and told.reverted_by is None  # nobody said who, and no lease is known
 
 
 @pytest.mark.parametrize(

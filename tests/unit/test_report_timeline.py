@@ -38,5 +38,5 @@ def test_who_is_asked_too_is_told_while_the_question_stands(facts: list[Fact], a
         plan=SimpleNamespace(deadline_s=None), steps={"agree": step}, overrides=[], point_of_no_return=None,
         overdue=False, wall=lambda t: t,
     )  # fmt: skip
-    told = moments(chained(facts), cast(Any, run), Findings(), cast(Any, None))
+    told = moments(chained(facts), cast(Any, run), Findings(), ())
     assert [m.detail.split()[0] for m in told if m.what == "Nobody has answered: agree"] == asked_too
