@@ -140,7 +140,8 @@ def _evidence(story: Story) -> Iterator[str]:
         yield f"- {ref.kind}: {count(ref.count, 'line')}, head `{ref.head}`, `{ref.path}`"
     if evidence.readings_verified is not None:
         yield f"- Readings: {'verified' if evidence.readings_verified else '**do not verify**'}"
-    yield f"- Copied outside this machine up to: {story.anchor or 'nothing'}"
+    known = f"at least up to {story.anchor}" if story.anchor else "not known from the journal"
+    yield f"- Copied outside this machine: {known}; `drkit evidence verify {story.report.run}` asks the state store"
     yield f"- Plan `{story.plan_hash}`, drkit {story.drkit}"
 
 
