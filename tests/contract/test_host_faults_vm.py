@@ -137,7 +137,7 @@ async def test_all_of_them_at_once_heal_themselves_when_drkit_is_gone(host: Vm) 
         await case.fault(replace(ctx, step=str(case)), p, await case.fault.observe(ctx, p))
     await ctx.providers.aclose()
     late = await over(host, cases)
-    print("late:", {str(case): f"{late_s:.2f} s" for case, late_s in late.items()})
+    print("late:", {case: f"{late_s:.2f} s" for case, late_s in late.items()})
     for case in cases:
         await becomes(host, case, case.whole)
     assert max(late.values()) < LATE_S * len(cases)
@@ -148,17 +148,17 @@ async def test_a_fault_heals_itself_within_a_second_after_its_lease(host: Vm, ca
     ctx, p = host.context(run=f"lease-{case}"), case.given(LEASE_S)
     await case.fault(ctx, p, await case.fault.observe(ctx, p))
     await ctx.providers.aclose()
-    late = await over(host, [case])
-    print(f"{case}: late by {late[case]:.2f} s")
+    (late_s,) = (await over(host, [case])).values()
+    print(f"{case}: late by {late_s:.2f} s")
     await becomes(host, case, case.whole)
-    assert late[case] < LATE_S
+    assert late_s < LATE_S
 
 
-async def over(host: Vm, cases: list[Case]) -> dict[Case, float]:
+async def over(host: Vm, cases: list[Case]) -> dict[str, float]:
     """How long after its lease each was healed, by its own lease; seconds of the guest's own clock."""
-    folders = {case: f"/var/lib/drkit/faults/{fault_key(case.fault.name, case.given(1))}" for case in cases}
-    states = " ".join(f"{folder}/state" for folder in folders.values())
-    left = "".join(f"cat {folder}/until; " for folder in folders.values())
+    folders = [f"/var/lib/drkit/faults/{fault_key(case.fault.name, case.given(1))}" for case in cases]
+    states = " ".join(f"{folder}/state" for folder in folders)
+    left = "".join(f"cat {folder}/until; " for folder in folders)
     until = [int(line) / 100 for line in (await run_sync(host.ask, left)).split()]
     up_s = float((await run_sync(host.ask, "cat /proc/uptime")).split()[0])
     await anyio.sleep(max(0.0, max(until) - up_s))
@@ -167,7 +167,7 @@ async def over(host: Vm, cases: list[Case]) -> dict[Case, float]:
             await anyio.sleep(0.2)
     look = "date +%s.%N; cat /proc/uptime; stat -c %.Z " + states
     wall, up, _, *when = (float(word) for word in (await run_sync(host.ask, look)).split())
-    return {case: at - wall + up - end for case, at, end in zip(cases, when, until, strict=True)}
+    return {str(case): at - wall + up - end for case, at, end in zip(cases, when, until, strict=True)}
 
 
 async def test_the_kernel_ends_faults_when_their_timers_are_stopped(host: Vm) -> None:
@@ -221,7 +221,7 @@ async def test_a_lost_host_is_off_until_somebody_switches_it_on_and_remembers_no
 async def becomes(host: Vm, case: Case, wanted: Any) -> Any:
     """The figure, as soon as it is as wanted; a machine that is busy may look broken for a while."""
     deadline = time.monotonic() + BUSY_S
-    while not wanted(found := await run_sync(case.measure, host)):
+    while wanted(found := await run_sync(case.measure, host)) is not True:  # NotImplemented would be taken for yes
         assert time.monotonic() < deadline, f"{case}: {found}"
     return found
 

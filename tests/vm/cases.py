@@ -78,7 +78,7 @@ CASES = [
          lambda percent: 30 < percent < 72, lambda percent: percent < 5),
     Case("packet_rate", "limit", outside(per_s=5), lambda vm: lost_percent(vm, 9000), lambda percent: percent > 20,
          lambda percent: percent < 5),
-    Case("dns_failure", "mute", {}, lambda vm: lost_percent(vm, 53, 10), (100).__eq__, (0).__eq__),
+    Case("dns_failure", "mute", {}, lambda vm: lost_percent(vm, 53, 10), (100.0).__eq__, (0.0).__eq__),
     Case("bandwidth", "narrow", outside(kbit_per_s=200), lambda vm: transfer_s(vm, 9000, 100_000),
          lambda took_s: took_s > 3, lambda took_s: took_s < 2.5),
     Case("latency", "delay", outside(delay_ms=400, jitter_ms=50), lambda vm: round_trip_s(vm, 9000),

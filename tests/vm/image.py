@@ -93,6 +93,7 @@ def _make(root: Path, into: Image) -> None:
     _run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root))
     shutil.copytree(GUEST, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "etc/machine-id").write_text(f"{MACHINE_ID}\n")
+    (root / "etc/resolv.conf").write_text("")  # that of this machine was copied
     for name in ("small", "few", "tls"):
         (root / "srv" / name).mkdir()
     tls = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=app-1"
