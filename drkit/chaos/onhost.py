@@ -26,8 +26,8 @@ from drkit.model.values import Json
 from drkit.providers.ssh import Completed, Ssh
 
 #: How a fault on a host heals itself, as plans print it.
-ON_HOST: Final = "a timer or a process of the host's own"
-IN_KERNEL: Final = "the host's kernel, and a timer or a process of the host's own"
+ON_HOST: Final = "a unit or a process of the host's own"
+IN_KERNEL: Final = "the host's kernel, and a unit or a process of the host's own"
 
 #: From the least to the most that a host keeps to itself.
 _ISOLATIONS: Final[tuple[Isolation, ...]] = ("none", "mount-ns", "netns", "machine")

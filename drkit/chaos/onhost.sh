@@ -68,7 +68,8 @@ until revert && over lease; do sleep 1; done
 read -r this_boot </proc/sys/kernel/random/boot_id
 lease_alive() {
   { read -r then <"$f/boot"; } 2>/dev/null && [ "$then" = "$this_boot" ] || return 1
-  is_alive "$f/lease" || { [ -f "$f/unit" ] && systemctl is-active --quiet "$(cat "$f/unit").timer"; }
+  is_alive "$f/lease" && return
+  [ -f "$f/unit" ] && case "$(systemctl is-active "$(cat "$f/unit").service")" in active | activating) ;; *) false ;; esac
 }
 
 mark() { # what is to be remembered, before anything else happens; the state last
@@ -93,14 +94,15 @@ go_first() { # lets a lease run before all that computes, where this host permit
 arm() { # the lease, and wait until it is seen
   case "$(systemctl is-system-running 2>/dev/null)" in
     running | degraded | starting)
+      # A service that waits, not a timer: with each daemon-reload systemd counts a timer's OnActiveSec= from then on. Who
+      # kills it has it back; short memory spares it. Its text is a file, since systemd would expand it.
       unit=drkit-lease-$key
-      systemctl stop "$unit.timer" "$unit.service" 2>/dev/null
+      systemctl stop "$unit.service" 2>/dev/null
       systemctl reset-failed "$unit.service" 2>/dev/null
       write unit "$unit" || return 1
-      early=$((length / 100 - 1)) # it waits for the rest by itself; its text is a file, since systemd would expand it
-      systemd-run --quiet --unit="$unit" --on-active="$((early > 0 ? early : 0))" \
-        --timer-property=AccuracySec=100ms --property=WorkingDirectory="$PWD" --setenv=PATH="$PATH" \
-        sh "$f/heals" "$f" "$who" >>"$f/log" 2>&1 9>&- || return 1 ;;
+      systemd-run --quiet --unit="$unit" --property=Restart=on-failure --property=RestartSec=100ms \
+        --property=StartLimitIntervalSec=0 --property=OOMScoreAdjust=-1000 \
+        --property=WorkingDirectory="$PWD" --setenv=PATH="$PATH" sh "$f/heals" "$f" "$who" >>"$f/log" 2>&1 9>&- || return 1 ;;
     *) go_first; setsid $first sh "$f/heals" "$f" "$who" "$calm" </dev/null >/dev/null 2>&1 9>&- & ;;
   esac
   tries=100
@@ -112,7 +114,7 @@ arm() { # the lease, and wait until it is seen
 
 cancel_lease() {
   if [ -f "$f/unit" ]; then
-    systemctl stop "$(cat "$f/unit").timer" "$(cat "$f/unit").service" 2>/dev/null
+    systemctl stop "$(cat "$f/unit").service" 2>/dev/null
   else kill_named lease; fi
 }
 

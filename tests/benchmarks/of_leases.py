@@ -25,7 +25,7 @@ def rows() -> list[Row]:
     return [
         _told("a process of the host's own", _by_process()),
         _told("the host's kernel alone", [] if no_rooms else _by_kernel(), no_rooms),
-        _told("a systemd timer", [], "no systemd is tried here"),
+        _told("a unit of systemd", [], "no systemd is tried here"),
     ]
 
 

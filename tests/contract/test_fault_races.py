@@ -335,50 +335,54 @@ def test_a_host_that_has_no_room_to_write_it_down_is_not_broken(tmp_path: Path) 
 
 
 SYSTEMD_RUN = """#!/bin/sh
-# Not systemd: a stub that keeps one timer a unit, as a process, and no scope.
+# Not systemd: a stub that keeps a process a unit, begins it again if it is killed, and no scope.
 scope=
 while [ $# -gt 0 ]; do
   case "$1" in
-    --scope) scope=yes ;; --unit=*) unit=${1#--unit=} ;; --on-active=*) after=${1#--on-active=} ;;
+    --scope) scope=yes ;; --unit=*) unit=${1#--unit=} ;;
     --property=WorkingDirectory=*) folder=${1#--property=WorkingDirectory=} ;; --*) ;; *) break ;;
   esac
   shift
 done
 [ -z "$scope" ] || exec "$@"
 cd "$folder" || exit 1
-setsid sh -c 'sleep "$1"; rm -f "$2"; shift 2; exec setsid "$@"' timer "$after" "$HOME/$unit.timer" "$@" \
+setsid sh -c 'unit=$1; shift; until "$@"; do :; done; rm -f "$unit"' unit "$HOME/$unit.service" "$@" \
   </dev/null >/dev/null 2>&1 &
-echo $! >"$HOME/$unit.timer"
+echo $! >"$HOME/$unit.service"
 """
 SYSTEMCTL = """#!/bin/sh
 # Not systemd: a stub beside the stub of systemd-run.
 case "$1" in
   is-system-running) echo running ;;
-  is-active) [ -f "$HOME/$3" ] && kill -0 "$(cat "$HOME/$3")" ;;
+  is-active) if [ -f "$HOME/$2" ] && kill -0 "$(cat "$HOME/$2")"; then echo active; else echo inactive; fi ;;
   stop) [ ! -f "$HOME/$2" ] || { kill -s KILL -- "-$(cat "$HOME/$2")"; rm -f "$HOME/$2"; } ;;
 esac
 """
 
 
-async def test_where_systemd_answers_its_timer_is_the_lease__by_a_stub_of_systemd(tmp_path: Path) -> None:
-    """There is no systemd here: the stub keeps a real timer, so that what the script asks of systemd is carried out."""
+async def test_where_systemd_answers_a_unit_is_the_lease__by_a_stub_of_systemd(tmp_path: Path) -> None:
+    """There is no systemd here: the stub keeps a real process, so that what is asked of systemd is carried out."""
     files = {"etc/services/s0.json": SLEEPER, "bin/systemd-run": SYSTEMD_RUN, "bin/systemctl": SYSTEMCTL}
     boot = ["chmod +x bin/systemd-run bin/systemctl", "svc start s0"]
     with lab(tmp_path, {"app-1": {"files": files, "boot": boot}}) as hosts:
         pid = leader(hosts, "s0")
-        for run, lease_s in (("by-heal", 60.0), ("by-timer", 2.0)):
+        for run, lease_s in (("by-heal", 60.0), ("by-lease", 2.0), ("by-killed-lease", 3.0)):
             ctx, p = hosts.context(run=run), Pause(host="app-1", service="s0", lease_s=lease_s)
             before = await pause.observe(ctx, p)
             await pause(ctx, p, before)
             ends = uptime_s() + lease_s
             assert is_stopped(pid)
-            timers = list(hosts.root("app-1").glob("drkit-lease-*.timer"))
-            assert len(timers) == 1
+            (unit,) = hosts.root("app-1").glob("drkit-lease-*.service")
+            if run == "by-killed-lease":
+                (lease,) = hosts.root("app-1").glob("var/lib/drkit/faults/*/lease")
+                os.kill(int(lease.read_text().split()[0]), signal.SIGKILL)
             if run == "by-heal":
                 assert pause.heal is not None
                 await pause.heal(ctx, p, before)
             while is_stopped(pid):
                 assert uptime_s() < ends + 5
                 await anyio.sleep(0.02)
-            assert not timers[0].exists()
+            with anyio.fail_after(5):
+                while unit.exists():
+                    await anyio.sleep(0.02)
             await ctx.providers.aclose()
