@@ -94,8 +94,8 @@ go_first() { # lets a lease run before all that computes, where this host permit
 arm() { # the lease, and wait until it is seen
   case "$(systemctl is-system-running 2>/dev/null)" in
     running | degraded | starting)
-      # A service that waits, not a timer: with each daemon-reload systemd counts a timer's OnActiveSec= from then on. Who
-      # kills it has it back; short memory spares it. Its text is a file, since systemd would expand it.
+      # A service that waits, not a timer: at a daemon-reload systemd begins to count a timer's OnActiveSec= anew (its
+      # issue 31914). Who kills it has it back; short memory spares it. Its text is a file, as systemd would expand it.
       unit=drkit-lease-$key
       systemctl stop "$unit.service" 2>/dev/null
       systemctl reset-failed "$unit.service" 2>/dev/null
