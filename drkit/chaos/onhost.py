@@ -89,11 +89,13 @@ alive() {
 }
 """
 
-#: Revert: ends everything that the inject script left running.
+#: Revert: ends everything that the inject script left running. It pauses: a lease goes before whatever computes, and who
+#: is killed ends only when he computes. It ends well also where somebody has ended before he was killed.
 STOP_ALL: Final = f"""{SESSION}
 if read -r pid born 2>/dev/null <"$FAULT/injector"; then
   while session "$pid" "$born" | grep -q .; do
     session "$pid" "$born" | while read -r one rest; do kill -KILL "$one" 2>/dev/null; done
+    sleep 0.01
   done
 fi
 """

@@ -24,7 +24,7 @@ from fault_kills import SLEEPER, is_stopped, leader
 from drkit.chaos import onhost
 from drkit.chaos.faults._service import Processes
 from drkit.chaos.faults.process_pause import Pause, pause
-from drkit.chaos.onhost import faults
+from drkit.chaos.onhost import STOP_ALL, faults
 from drkit.errors import Refused
 from drkit.model.faults import Nothing, fault_key
 from drkit.providers.ssh import Completed, Ssh
@@ -332,6 +332,16 @@ def test_a_host_that_has_no_room_to_write_it_down_is_not_broken(tmp_path: Path) 
                 assert done.returncode in (95, 96, 97, 99), (room, done)
             outcomes.add(done.returncode)
         assert {0, 95} <= outcomes
+
+
+def test_who_ends_by_himself_before_he_is_killed_is_no_failure_of_the_revert(tmp_path: Path) -> None:
+    """It was one: the lease tried again a second later, and drkit called a healed fault not healed."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as leader:
+        born = Path(f"/proc/{leader.pid}/stat").read_text().rsplit(") ", 1)[1].split()[19]
+        (tmp_path / "injector").write_text(f"{leader.pid} {born}\n")
+        told_so = 'kill() { command kill "$@"; return 1; }\n'  # as it says of who is not there any more
+        done = subprocess.run(["sh", "-c", told_so + STOP_ALL], env={**os.environ, "FAULT": str(tmp_path)}, timeout=30)
+        assert (done.returncode, leader.wait(5)) == (0, -signal.SIGKILL)
 
 
 SYSTEMD_RUN = """#!/bin/sh
