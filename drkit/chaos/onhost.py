@@ -89,8 +89,8 @@ alive() {
 }
 """
 
-#: Revert: ends everything that the inject script left running. It pauses: a lease goes before whatever computes, and who
-#: is killed ends only when he computes. It ends well also where somebody has ended before he was killed.
+#: Revert: ends everything that the inject script left running. It pauses: a lease goes before whatever else computes,
+#: and who is killed ends only when he computes. It ends well also where somebody has ended before he was killed.
 STOP_ALL: Final = f"""{SESSION}
 if read -r pid born 2>/dev/null <"$FAULT/injector"; then
   while session "$pid" "$born" | grep -q .; do

@@ -72,7 +72,7 @@ if command -v tc >/dev/null; then
 fi
 command -v nft >/dev/null || exit 0
 nft list tables | sed -n 's/^table inet \\({_PREFIX}.*\\)$/\\1/p' | while read -r table; do
-  nft -j list table inet "$table" 2>/dev/null
+  nft -j list table inet "$table" 2>/dev/null || true # it is gone meanwhile
 done"""
 
 
